@@ -38,6 +38,7 @@ struct Port {
   std::string doc;
   bool optional = false;
   bool repeated = false;  // the port may be named by several edges
+  bool errors = false;    // failed packets are handed to the node instead of passed on
 };
 
 struct Slot {
