@@ -1,0 +1,98 @@
+// A model's weights as stored, under Hugging Face's names and in Hugging Face's row order,
+// whatever the file. Invariant of an open checkpoint: the config is valid and every tensor that
+// the architecture needs is there with the shape that the config implies.
+#ifndef ENGINE_MODEL_FORMATS_CHECKPOINT_H_
+#define ENGINE_MODEL_FORMATS_CHECKPOINT_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model/formats/config.h"
+#include "engine/model/formats/dequant.h"
+#include "engine/model/formats/mapped_file.h"
+#include "engine/status.hpp"
+
+namespace engine::model {
+
+class Tokenizer;
+
+struct TensorInfo {
+  std::string name;            // for example model.layers.0.self_attn.q_proj.weight
+  std::vector<int64_t> shape;  // logical, row-major [out, in]
+  Encoding encoding = Encoding::kF32;
+  uint64_t bytes = 0;  // as stored
+
+  int64_t rows() const { return shape.size() < 2 ? 1 : shape.front(); }
+  int64_t columns() const { return shape.back(); }
+};
+
+class Checkpoint {
+ public:
+  // Where a tensor's bytes are. rotary_head_dim > 0: within each head of that many rows, the file
+  // interleaves the two halves that rotary embedding pairs, as GGUF's llama converter does.
+  struct Source {
+    const MappedFile* file = nullptr;
+    uint64_t offset = 0;
+    int64_t rotary_head_dim = 0;
+  };
+
+  virtual ~Checkpoint() = default;
+
+  const ModelConfig& config() const { return config_; }
+  // As it was given to OpenCheckpoint.
+  const std::string& path() const { return path_; }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const TensorInfo* Find(std::string_view name) const;
+
+  // Decode rows [begin, end) of a matrix (a vector is one row) to dst. `tensor` is one of
+  // tensors(). [any thread, at once for distinct dst]
+  Status ReadRows(const TensorInfo& tensor, int64_t begin, int64_t end, float* dst) const;
+  Status ReadRows(const TensorInfo& tensor, int64_t begin, int64_t end, double* dst) const;
+  // Rounded to nearest, ties to even.
+  Status ReadRowsBf16(const TensorInfo& tensor, int64_t begin, int64_t end, uint16_t* dst) const;
+
+  // The file's pages of this tensor stop counting in the resident size. [any thread]
+  void Drop(const TensorInfo& tensor) const;
+
+  virtual Status MakeTokenizer(std::unique_ptr<Tokenizer>* out) const = 0;
+
+ protected:
+  Checkpoint() = default;
+  // Two tensors under one name is an error.
+  Status Add(TensorInfo info, Source source);
+  // The config by itself, and all tensors against it. Called once by each Open.
+  Status CheckComplete() const;
+
+  ModelConfig config_;
+  std::string path_;
+
+ private:
+  template <typename T, typename DecodeFn>
+  Status ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst, DecodeFn fn) const;
+
+  std::vector<TensorInfo> tensors_;
+  std::vector<Source> sources_;
+  std::map<std::string, size_t, std::less<>> index_;
+};
+
+// A GGUF file, a folder with exactly one .gguf file, or a Hugging Face folder (config.json with
+// model.safetensors or model.safetensors.index.json and its shards).
+Status OpenCheckpoint(const std::string& path, std::unique_ptr<Checkpoint>* out);
+
+// The tokenizer that belongs to a checkpoint: GGUF metadata or tokenizer.json.
+Status OpenTokenizer(const Checkpoint& checkpoint, std::unique_ptr<Tokenizer>* out);
+
+namespace internal {
+// Implemented by gguf_checkpoint.cc and hf_folder.cc.
+Status OpenGgufCheckpoint(const std::string& path, const std::string& file,
+                          std::unique_ptr<Checkpoint>* out);
+Status OpenHfFolder(const std::string& path, std::unique_ptr<Checkpoint>* out);
+}  // namespace internal
+
+}  // namespace engine::model
+
+#endif  // ENGINE_MODEL_FORMATS_CHECKPOINT_H_

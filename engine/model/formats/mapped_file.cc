@@ -1,0 +1,76 @@
+#include "engine/model/formats/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace engine::model {
+
+Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* out) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    return Error(ENGINE_INVALID_ARGUMENT, "a file path is empty or holds a NUL byte; give a path");
+  }
+  // O_NONBLOCK so that opening a FIFO answers at once; it changes nothing for a regular file.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    return Error(errno == ENOENT || errno == ENOTDIR ? ENGINE_NOT_FOUND : ENGINE_PERMISSION_DENIED,
+                 "cannot open '", path, "': ", std::strerror(errno));
+  }
+  std::unique_ptr<MappedFile> file(new MappedFile);
+  file->fd_ = fd;
+  file->path_ = path;
+  struct stat info = {};
+  if (fstat(fd, &info) != 0) {
+    return Error(ENGINE_UNAVAILABLE, "cannot read the size of '", path,
+                 "': ", std::strerror(errno));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return Error(ENGINE_INVALID_ARGUMENT, "'", path, "' is not a regular file");
+  }
+  if (info.st_size <= 0) {
+    return Error(ENGINE_DATA_LOSS, "'", path, "' is empty (0 bytes); fetch the file again");
+  }
+  file->size_ = static_cast<uint64_t>(info.st_size);
+  void* map = mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (map == MAP_FAILED) {
+    return Error(ENGINE_RESOURCE_EXHAUSTED, "cannot map '", path, "' (", file->size_,
+                 " bytes): ", std::strerror(errno));
+  }
+  file->data_ = static_cast<uint8_t*>(map);
+  *out = std::move(file);
+  return Status();
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(data_, size_);
+  if (fd_ >= 0) close(fd_);
+}
+
+Status MappedFile::CheckUnchanged() const {
+  struct stat info = {};
+  if (fstat(fd_, &info) != 0) {
+    return Error(ENGINE_UNAVAILABLE, "cannot read the size of '", path_,
+                 "': ", std::strerror(errno));
+  }
+  if (static_cast<uint64_t>(info.st_size) < size_) {
+    return Error(ENGINE_DATA_LOSS, "'", path_, "' was truncated while in use: it had ", size_,
+                 " bytes and has ", info.st_size, "; replace model files by rename, not in place");
+  }
+  return Status();
+}
+
+void MappedFile::DropPages(uint64_t offset, uint64_t length) const {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (offset >= size_) return;
+  const uint64_t end = offset + std::min(length, size_ - offset);
+  const uint64_t first = (offset + page - 1) / page * page;
+  const uint64_t last = end == size_ ? end : end / page * page;
+  if (first < last) madvise(data_ + first, last - first, MADV_DONTNEED);
+}
+
+}  // namespace engine::model

@@ -1,0 +1,45 @@
+// A read-only memory map of one file. Owns the descriptor and the mapping; both live as long as
+// the object. Invariant: data()[0, size()) is mapped and size() > 0.
+#ifndef ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
+#define ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/status.hpp"
+
+namespace engine::model {
+
+class MappedFile {
+ public:
+  // Refuses what is not a regular file and what is empty.
+  static Status Open(const std::string& path, std::unique_ptr<MappedFile>* out);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const uint8_t* data() const { return data_; }
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+  // An error when the file has become shorter since Open: touching its lost pages would raise
+  // SIGBUS. A file replaced by rename is safe, the mapping keeps the old one. Cheap (one fstat).
+  Status CheckUnchanged() const;
+
+  // Gives the pages that lie wholly inside [offset, offset + length) back; they stop counting in
+  // the process's resident size and are read again from the file if touched.
+  void DropPages(uint64_t offset, uint64_t length) const;
+
+ private:
+  MappedFile() = default;
+
+  std::string path_;
+  int fd_ = -1;
+  uint8_t* data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+}  // namespace engine::model
+
+#endif  // ENGINE_MODEL_FORMATS_MAPPED_FILE_H_

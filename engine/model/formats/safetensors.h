@@ -1,0 +1,71 @@
+// Reads and writes safetensors files. Invariant of an open file: every tensor's bytes lie inside
+// the data section, tensors do not overlap and leave no gap, and shape times element size is the
+// number of bytes. Used for checkpoints and for LoRA adapters.
+#ifndef ENGINE_MODEL_FORMATS_SAFETENSORS_H_
+#define ENGINE_MODEL_FORMATS_SAFETENSORS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model/formats/dequant.h"
+#include "engine/model/formats/mapped_file.h"
+#include "engine/status.hpp"
+
+namespace engine::model {
+
+struct SafetensorsTensor {
+  std::string name;
+  std::string dtype;  // as stored: "F32", "BF16", "I64", …
+  std::vector<int64_t> shape;
+  const uint8_t* data = nullptr;  // into the mapped file; may be unaligned
+  uint64_t bytes = 0;
+  uint64_t offset = 0;  // in the file
+  int64_t elements = 1;
+  bool floating = false;  // F64, F32, F16 or BF16: `encoding` says which
+  Encoding encoding = Encoding::kF32;
+};
+
+class SafetensorsFile {
+ public:
+  static Status Open(const std::string& path, std::unique_ptr<SafetensorsFile>* out);
+
+  const MappedFile& file() const { return *file_; }
+  // In the order of their data.
+  const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
+  const SafetensorsTensor* Find(std::string_view name) const;
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+  // All elements as float. An error when the tensor does not hold floating-point numbers, or when
+  // the file was truncated since.
+  Status Read(const SafetensorsTensor& tensor, std::vector<float>* out) const;
+
+ private:
+  SafetensorsFile() = default;
+  Status Parse();
+
+  std::unique_ptr<MappedFile> file_;
+  std::vector<SafetensorsTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// What to write. The bytes are little-endian, of the dtype's size times the product of the shape.
+struct SafetensorsSource {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;
+};
+
+// Writes a temporary file beside `path`, flushes it to the disk and renames it, so that `path`
+// holds either its old content or all of the new. Tensors are stored in the order given.
+Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsSource>& tensors,
+                        const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace engine::model
+
+#endif  // ENGINE_MODEL_FORMATS_SAFETENSORS_H_
