@@ -1,0 +1,108 @@
+// The host's side of engine.nodes/1: what a node may do inside a call.
+#include "engine/runtime/call.h"
+
+#include "engine/runtime/run.h"
+
+namespace engine::runtime {
+
+// What a call may ask of its run from outside.
+class CallAccess {
+ public:
+  static void Completed(engine_call* call) { call->run->Completed(call); }
+  static bool Cancelled(const engine_call* call) {
+    return call->run != nullptr && call->run->state() == RunState::kCancelled;
+  }
+  static size_t Outputs(const engine_call* call) {
+    return call->run->spec_.nodes[call->node].outputs.size();
+  }
+};
+
+namespace {
+
+engine_status* PacketNew(engine_str type, void* payload, void (*free_payload)(void*),
+                         engine_packet** out) {
+  auto* packet = new (std::nothrow) engine_packet;
+  if (packet == nullptr || type.size == 0) {
+    delete packet;
+    if (free_payload != nullptr) free_payload(payload);
+    return internal::NewStatus(ENGINE_INVALID_ARGUMENT, "a packet needs a type and memory");
+  }
+  packet->type = type;
+  packet->payload = payload;
+  packet->free_payload = free_payload;
+  *out = packet;
+  return nullptr;
+}
+
+engine_status* Emit(engine_call* call, uint32_t port, engine_packet* packet, uint64_t group) {
+  PacketRef owned(packet);
+  return Guard([&]() -> Status {
+    if (packet == nullptr) return Error(ENGINE_INVALID_ARGUMENT, "emit: no packet");
+    if (call->control) {
+      return Error(ENGINE_FAILED_PRECONDITION, "emit: only process may emit, not open or close");
+    }
+    const size_t outputs = CallAccess::Outputs(call);
+    if (port >= outputs) {
+      return Error(ENGINE_OUT_OF_RANGE, "emit: output ", port, " of ", outputs);
+    }
+    call->emitted.push_back({port, group, std::move(owned)});
+    return Status();
+  });
+}
+
+void Fail(engine_call* call, uint32_t scope, engine_status* status) {
+  call->wide_failure = Status(status);
+  call->fail_scope = scope == ENGINE_SCOPE_RUN ? ENGINE_SCOPE_RUN : ENGINE_SCOPE_NODE;
+}
+
+const engine_nodes_host kNodesHost = {
+    sizeof(engine_nodes_host),
+    &PacketNew,
+    [](engine_packet* p) { Retain(p); },
+    [](engine_packet* p) { Release(p); },
+    [](const engine_packet* p) { return p->type; },
+    [](const engine_packet* p) -> const void* { return p->payload; },
+    [](const engine_packet* p) { return p->key; },
+    [](const engine_packet* p) { return p->group; },
+    [](engine_call* c, uint32_t port) -> uint32_t {
+      return port < c->inputs.size() ? static_cast<uint32_t>(c->inputs[port].size()) : 0;
+    },
+    [](engine_call* c, uint32_t port, uint32_t i) -> const engine_packet* {
+      const bool there = port < c->inputs.size() && i < c->inputs[port].size();
+      return there ? c->inputs[port][i].get() : nullptr;
+    },
+    &Emit,
+    [](engine_call* c, uint32_t slot) -> engine_resource* {
+      return slot < c->resources.size() ? c->resources[slot].get() : nullptr;
+    },
+    [](engine_call* c) -> uint8_t { return CallAccess::Cancelled(c); },
+    [](engine_call* c) { c->finish = true; },
+    &Fail,
+    [](engine_call* c, engine_completion** out) -> engine_status* {
+      if (c->control) {
+        return internal::NewStatus(ENGINE_FAILED_PRECONDITION, "defer: only process may defer");
+      }
+      c->deferred.store(true);
+      c->completion.call = c;
+      *out = &c->completion;
+      return nullptr;
+    },
+    [](engine_completion* d, uint32_t port, engine_packet* p, uint64_t group) -> engine_status* {
+      return Emit(d->call, port, p, group);
+    },
+    [](engine_completion* d) { d->call->finish = true; },
+    [](engine_completion* d, engine_status* status) {
+      d->call->status = Status(status);
+      CallAccess::Completed(d->call);
+    },
+    [](const engine_resource* r, engine_str type) -> void* {
+      return r != nullptr && r->type == View(type) ? r->object : nullptr;
+    },
+    [](const engine_resource* r) { return Str(r->name); },
+};
+
+}  // namespace
+
+const engine_nodes_host* NodesHost() { return &kNodesHost; }
+
+}  // namespace engine::runtime

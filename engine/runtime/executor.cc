@@ -1,0 +1,97 @@
+#include "engine/runtime/executor.h"
+
+#include <oneapi/tbb/task_arena.h>
+#include <oneapi/tbb/task_group.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace engine::runtime {
+namespace {
+
+class ArenaExecutor : public Executor {
+ public:
+  ArenaExecutor(uint32_t threads, std::function<void()> lane)
+      : arena_(static_cast<int>(threads), /*reserved_for_masters=*/0), lane_(std::move(lane)) {}
+  ~ArenaExecutor() override {
+    std::unique_lock lock(mutex_);
+    idle_.wait(lock, [&] { return outstanding_ == 0; });
+  }
+  void Wake() override {
+    {
+      std::lock_guard lock(mutex_);
+      ++outstanding_;
+    }
+    arena_.enqueue([this] {
+      lane_();
+      std::lock_guard lock(mutex_);
+      if (--outstanding_ == 0) idle_.notify_all();
+    });
+  }
+
+ private:
+  oneapi::tbb::task_arena arena_;
+  const std::function<void()> lane_;
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  uint32_t outstanding_ = 0;  // guarded by mutex_
+};
+
+class DedicatedExecutor : public Executor {
+ public:
+  DedicatedExecutor(uint32_t threads, std::function<void()> lane) : lane_(std::move(lane)) {
+    for (uint32_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
+  }
+  ~DedicatedExecutor() override {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void Wake() override {
+    {
+      std::lock_guard lock(mutex_);
+      ++wanted_;
+    }
+    wake_.notify_one();
+  }
+
+ private:
+  void Loop() {
+    oneapi::tbb::task_arena arena(1, 1);
+    arena.execute([this] {
+      std::unique_lock lock(mutex_);
+      for (;;) {
+        wake_.wait(lock, [&] { return stop_ || wanted_ != 0; });
+        if (wanted_ == 0) return;
+        --wanted_;
+        lock.unlock();
+        lane_();
+        lock.lock();
+      }
+    });
+  }
+
+  const std::function<void()> lane_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  uint32_t wanted_ = 0;  // guarded by mutex_
+  bool stop_ = false;    // guarded by mutex_
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> MakeArenaExecutor(uint32_t threads, std::function<void()> lane) {
+  return std::make_unique<ArenaExecutor>(threads, std::move(lane));
+}
+std::unique_ptr<Executor> MakeDedicatedExecutor(uint32_t threads, std::function<void()> lane) {
+  return std::make_unique<DedicatedExecutor>(threads, std::move(lane));
+}
+
+}  // namespace engine::runtime

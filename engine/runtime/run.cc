@@ -1,0 +1,300 @@
+// The life of a run: opening, lanes that ask for work, waiting, cancel, drain, closing.
+#include "engine/runtime/run.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/runtime/run_state.h"
+
+namespace engine::runtime {
+
+Run::Run(RunSpec spec, RunOptions options)
+    : spec_(std::move(spec)), options_(options), handle_(std::make_shared<Handle>()) {
+  handle_->run = this;
+  for (uint32_t i = 0; i < spec_.nodes.size(); ++i) {
+    auto node = std::make_unique<NodeState>();
+    const NodeSpec& s = spec_.nodes[i];
+    node->index = i;
+    node->inputs.resize(s.inputs.size());
+    node->outputs.resize(s.outputs.size());
+    node->generator = true;
+    for (const InputSpec& input : s.inputs) {
+      node->has_feedback |= input.feedback;
+      if (input.connected && !input.feedback) node->generator = false;
+    }
+    node->uses_resources = !s.resources.empty();
+    node->stats.name = s.name;
+    node->stats.kind = s.kind;
+    nodes_.push_back(std::move(node));
+  }
+  open_nodes_ = static_cast<uint32_t>(nodes_.size());
+  BuildComponents();
+  if (spec_.executors.empty()) spec_.executors.push_back({"default", 1, false});
+  for (uint32_t i = 0; i < spec_.executors.size(); ++i) {
+    auto lanes = std::make_unique<Lanes>();
+    lanes->threads = std::max(1u, spec_.executors[i].threads);
+    const auto body = [this, i] { Lane(i); };
+    lanes->executor = spec_.executors[i].dedicated ? MakeDedicatedExecutor(lanes->threads, body)
+                                                   : MakeArenaExecutor(lanes->threads, body);
+    lanes_.push_back(std::move(lanes));
+  }
+}
+
+Run::~Run() {
+  if (state() != RunState::kCreated && state() != RunState::kDone) {
+    Cancel(Error(ENGINE_CANCELLED, "the run was given up"));
+    Status ignored = Wait();
+  }
+  {
+    std::lock_guard guard(handle_->mutex);
+    handle_->run = nullptr;
+  }
+  for (auto& lanes : lanes_) lanes->executor.reset();
+  nodes_.clear();
+  for (const NodeSpec& node : spec_.nodes) node.vtable->destroy(node.self);
+}
+
+Status Run::Open() {
+  Status failure;
+  for (NodeSpec& node : spec_.nodes) {
+    engine_call call;
+    call.run = this;
+    call.control = true;
+    call.resources = node.resources;
+    failure = Status(node.vtable->open(node.self, &call)).At(node.plugin, node.name);
+    if (failure.ok() && call.fail_scope != 0) {
+      failure = call.wide_failure.At(node.plugin, node.name);
+    }
+    if (!failure.ok()) break;
+    ++opened_;
+  }
+  if (failure.ok()) return failure;
+  {
+    std::lock_guard lock(mutex_);
+    state_ = RunState::kCancelled;
+    failure_ = failure;
+    running_ = 0;
+  }
+  Status same = Wait();
+  return failure;
+}
+
+void Run::Start() {
+  std::unique_lock lock(mutex_);
+  if (state_ != RunState::kCreated) return;
+  ++visitors_;
+  state_ = RunState::kRunning;
+  for (uint32_t i = 0; i < nodes_.size(); ++i) Touch(i);
+  for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
+  Leave(lock, &visitors_);
+}
+
+RunState Run::state() const {
+  std::lock_guard lock(mutex_);
+  return state_;
+}
+
+void Run::Leave(std::unique_lock<std::mutex>& lock, uint32_t* count) {
+  std::vector<PacketRef> garbage;
+  while (!garbage_.empty()) {
+    garbage.swap(garbage_);
+    lock.unlock();
+    garbage.clear();
+    lock.lock();
+  }
+  for (uint32_t i = 0; i < lanes_.size(); ++i) WakeLanes(i, 0);
+  --*count;
+  SettleIdle();
+  garbage.swap(garbage_);
+  lock.unlock();
+}
+
+// Wakes lanes for what is ready, keeping `keep` items for the lane that asks.
+void Run::WakeLanes(uint32_t executor, size_t keep) {
+  Lanes& lanes = *lanes_[executor];
+  size_t wanted = lanes.ready.size() > keep ? lanes.ready.size() - keep : 0;
+  while (wanted-- != 0 && lanes.active < lanes.threads) {
+    ++lanes.active;
+    lanes.executor->Wake();
+  }
+}
+
+void Run::Lane(uint32_t executor) {
+  Lanes& lanes = *lanes_[executor];
+  std::unique_lock lock(mutex_);
+  std::vector<PacketRef> garbage;
+  while (!lanes.ready.empty() || !garbage_.empty()) {
+    if (!garbage_.empty()) {
+      garbage.swap(garbage_);
+      lock.unlock();
+      garbage.clear();
+      lock.lock();
+      continue;
+    }
+    const uint32_t index = lanes.ready.front();
+    lanes.ready.pop_front();
+    NodeState& node = *nodes_[index];
+    node.listed = false;
+    if (!Ready(node)) continue;
+    engine_call* call = Begin(index);
+    Touch(index);
+    if (call->skip) {
+      Finish(call);
+    } else {
+      for (uint32_t i = 0; i < lanes_.size(); ++i) WakeLanes(i, 0);
+      garbage.swap(garbage_);
+      lock.unlock();
+      garbage.clear();
+      const uint64_t ns = Process(call, index);
+      lock.lock();
+      ++node.stats.calls;
+      node.stats.total_ns += ns;
+      node.stats.max_ns = std::max(node.stats.max_ns, ns);
+      Returned(call);
+    }
+  }
+  Leave(lock, &lanes.active);
+}
+
+uint64_t Run::Process(engine_call* call, uint32_t index) {
+  const NodeSpec& spec = spec_.nodes[index];
+  const uint64_t key = call->key;
+  const uint64_t begin = NowNs();
+  const auto body = [&] {
+    Status status(spec.vtable->process(spec.self, call));
+    // A deferred call carries its answer itself.
+    if (!call->deferred.load()) call->status = std::move(status);
+  };
+  if (nodes_[index]->uses_resources && options_.thread_state != nullptr) {
+    options_.thread_state->Around(body);
+  } else {
+    body();
+  }
+  const uint64_t end = NowNs();
+  if (options_.trace != nullptr) options_.trace->Call(index, key, begin, end);
+  return end - begin;
+}
+
+void Run::Returned(engine_call* call) {
+  call->returned = true;
+  if (!call->deferred.load() || call->completed) Finish(call);
+}
+
+void Run::Completed(engine_call* call) {
+  std::unique_lock lock(mutex_);
+  ++visitors_;
+  call->completed = true;
+  if (call->returned) Finish(call);
+  Leave(lock, &visitors_);
+}
+
+void Run::AdmissionDone() {
+  std::unique_lock lock(mutex_);
+  ++visitors_;
+  --admitted_;
+  if (spec_.max_in_flight != 0 && state_ == RunState::kRunning) {
+    for (const auto& node : nodes_) {
+      if (node->generator) Touch(node->index);
+    }
+  }
+  Leave(lock, &visitors_);
+}
+
+// The run is over when every node is closed, or cancelled and nothing runs; it is deadlocked when
+// nothing runs or will run by itself.
+bool Run::Over() const {
+  if (running_ != 0 || timers_ != 0 || visitors_ != 0) return false;
+  for (const auto& lanes : lanes_) {
+    if (lanes->active != 0) return false;
+  }
+  return open_nodes_ == 0 || state_ == RunState::kCancelled;
+}
+
+void Run::SettleIdle() {
+  if (state_ == RunState::kDone || state_ == RunState::kCreated) return;
+  if (running_ != 0 || timers_ != 0 || visitors_ != 0) return;
+  for (const auto& lanes : lanes_) {
+    if (lanes->active != 0 || !lanes->ready.empty()) return;
+  }
+  if (!Over()) StartCancel(Status(ENGINE_ABORTED, DeadlockReport()));
+  over_.notify_all();
+}
+
+void Run::StartCancel(Status reason) {
+  if (state_ == RunState::kCancelled || state_ == RunState::kDone) return;
+  state_ = RunState::kCancelled;
+  failure_ = std::move(reason);
+  for (const auto& node : nodes_) {
+    for (Input& input : node->inputs) {
+      while (!input.queue.empty()) garbage_.push_back(input.queue.pop().packet);
+      garbage_.push_back(std::move(input.latest));
+    }
+    for (Output& output : node->outputs) {
+      for (Item& item : output.outbox) garbage_.push_back(std::move(item.packet));
+      output.outbox.clear();
+    }
+  }
+}
+
+void Run::Cancel(Status reason) {
+  std::unique_lock lock(mutex_);
+  ++visitors_;
+  StartCancel(std::move(reason));
+  Leave(lock, &visitors_);
+}
+
+void Run::Drain() {
+  std::unique_lock lock(mutex_);
+  if (state_ != RunState::kRunning) return;
+  ++visitors_;
+  state_ = RunState::kDraining;
+  for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
+  Leave(lock, &visitors_);
+}
+
+bool Run::WaitFor(uint64_t nanoseconds) {
+  std::unique_lock lock(mutex_);
+  return over_.wait_for(lock, std::chrono::nanoseconds(static_cast<int64_t>(nanoseconds)),
+                        [&] { return state_ == RunState::kDone || Over(); });
+}
+
+Status Run::Wait() {
+  while (!WaitFor(3'600'000'000'000)) {
+  }
+  if (std::lock_guard lock(mutex_); state_ == RunState::kDone) return failure_;
+  Status close_failure;
+  while (opened_ != 0) {
+    const NodeSpec& node = spec_.nodes[--opened_];
+    engine_call call;
+    call.run = this;
+    call.control = true;
+    call.resources = node.resources;
+    Status status = Status(node.vtable->close(node.self, &call)).At(node.plugin, node.name);
+    if (close_failure.ok()) close_failure = std::move(status);
+  }
+  std::unique_lock lock(mutex_);
+  state_ = RunState::kDone;
+  if (failure_.ok()) failure_ = close_failure;
+  if (failure_.ok() && !totals_.failures.empty()) failure_ = totals_.failures.front();
+  return failure_;
+}
+
+RunReport Run::report() const {
+  std::lock_guard lock(mutex_);
+  RunReport report = totals_;
+  for (const auto& node : nodes_) {
+    report.nodes.push_back(node->stats);
+    for (const Input& input : node->inputs) {
+      report.nodes.back().queue_high_water =
+          std::max(report.nodes.back().queue_high_water, input.high_water);
+    }
+  }
+  return report;
+}
+
+void Run::Swap(uint32_t node, uint32_t slot, ResourceSlot resource) {
+  std::lock_guard lock(mutex_);
+  spec_.nodes[node].resources[slot].swap(resource);
+}
+
+}  // namespace engine::runtime

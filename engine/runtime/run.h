@@ -1,0 +1,145 @@
+// One run of a checked graph: queues with credits, joins, feedback, settling of keys, back-pressure,
+// cancel, drain, deadlock report.
+//
+// Invariants, all under one mutex:
+//  - a call starts only when each output has room for one packet, and holds that room until it is
+//    committed; so no queue ever exceeds its capacity, and nothing is dropped unless an edge says so;
+//  - results are committed in the order in which calls began, so a stream keeps its order whatever
+//    runs beside;
+//  - every key of a ONE output is settled: by a packet, as absent, or by a failure;
+//  - when nothing runs, nothing is ready and no timer is set, the run is over or it is deadlocked.
+#ifndef ENGINE_RUNTIME_RUN_H_
+#define ENGINE_RUNTIME_RUN_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/runtime/call.h"
+#include "engine/runtime/executor.h"
+#include "engine/runtime/spec.h"
+#include "engine/runtime/thread_state.h"
+#include "engine/runtime/trace.h"
+#include "engine/status.hpp"
+
+namespace engine::runtime {
+
+struct NodeStats {
+  std::string name, kind;
+  uint64_t calls = 0, emitted = 0, failed = 0;
+  uint64_t total_ns = 0, max_ns = 0;
+  uint32_t queue_high_water = 0;
+};
+
+struct RunReport {
+  uint64_t failed_packets = 0;
+  std::vector<Status> failures;  // the first ones
+  uint64_t dropped_packets = 0;  // by edges that say so
+  std::vector<NodeStats> nodes;
+};
+
+struct RunOptions {
+  const ThreadState* thread_state = nullptr;  // around calls of nodes that use resources
+  Trace* trace = nullptr;
+};
+
+enum class RunState { kCreated, kRunning, kDraining, kCancelled, kDone };
+
+class Run {
+ public:
+  // Takes the instances in `spec`; they are destroyed with the run.
+  Run(RunSpec spec, RunOptions options);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  // [control] Opens the nodes in order. On failure those already open are closed, last first.
+  Status Open();
+  // [control] Lets nodes run.
+  void Start();
+  // [control] Waits for the end and closes the nodes, last first. Answers the failure of the run:
+  // of a node that said so, a deadlock, a cancel, or else of the first packet that nobody handled.
+  Status Wait();
+  // As Wait, but gives up after the time; true when the run is over (Wait will not block).
+  bool WaitFor(uint64_t nanoseconds);
+
+  void Drain();                // [any] sources stop; what is under way is finished
+  void Cancel(Status reason);  // [any] queues are dropped; running calls see cancelled()
+  RunState state() const;      // [any]
+  RunReport report() const;    // [any]
+  // [any] Replaces what a slot holds, between two calls.
+  void Swap(uint32_t node, uint32_t slot, ResourceSlot resource);
+
+ private:
+  friend struct ::engine_call;
+  friend class CallAccess;
+  struct Input;
+  struct Output;
+  struct NodeState;
+  struct Component;
+  struct Lanes;
+  struct Handle;  // what outlives the run and may still speak to it
+
+  // All below with mutex_ held, unless said otherwise.
+  void BuildComponents();
+  bool Ready(const NodeState& node) const;
+  bool HasRoom(const NodeState& node) const;
+  bool InputsReady(const NodeState& node) const;
+  bool IsGenerator(const NodeState& node) const;
+  bool ExternalClosed(const Input& input) const;
+  void Touch(uint32_t node);
+  void TouchProducers(const NodeState& node);
+  engine_call* Begin(uint32_t node);
+  void TakeJoin(NodeState& node, engine_call* call);
+  void TakeBatch(NodeState& node, engine_call* call);
+  void Finish(engine_call* call);
+  void Commit(engine_call* call);
+  void Push(const Target& target, Item item);
+  void PushOutput(NodeState& node, uint32_t port, Item item, bool* reserved);
+  void FlushOutbox(NodeState& node);
+  void CloseComponents(uint32_t first);
+  bool ComponentIdle(const Component& component) const;
+  void WakeLanes(uint32_t executor, size_t keep);
+  void SettleIdle();
+  void RecordFailure(const Status& status);
+  void StartCancel(Status reason);
+  std::string DeadlockReport() const;
+  void Lane(uint32_t executor);  // without mutex_
+  uint64_t Process(engine_call* call, uint32_t index);  // without mutex_; answers nanoseconds
+  void Completed(engine_call* call);  // without mutex_: a deferred call was answered
+  void Returned(engine_call* call);
+  // Ends a visit: releases garbage outside the mutex, gives `count` back, settles, unlocks. After
+  // it the run may be gone.
+  void Leave(std::unique_lock<std::mutex>& lock, uint32_t* count);
+  bool Over() const;
+  void AdmissionDone();  // without mutex_
+
+  RunSpec spec_;
+  const RunOptions options_;
+  mutable std::mutex mutex_;
+  std::condition_variable over_;
+  std::vector<std::unique_ptr<NodeState>> nodes_;
+  std::vector<Component> components_;
+  std::vector<std::unique_ptr<Lanes>> lanes_;
+  std::vector<PacketRef> garbage_;  // released after the mutex is
+  std::shared_ptr<Handle> handle_;
+  RunState state_ = RunState::kCreated;
+  Status failure_;  // of the run
+  uint64_t running_ = 0;
+  uint64_t timers_ = 0;
+  uint32_t visitors_ = 0;  // threads inside that are no lane; the last one out settles
+  uint64_t admitted_ = 0;
+  uint32_t opened_ = 0;
+  uint32_t open_nodes_ = 0;  // not closed yet
+  bool closed_instances_ = false;
+  RunReport totals_;
+};
+
+}  // namespace engine::runtime
+
+#endif  // ENGINE_RUNTIME_RUN_H_

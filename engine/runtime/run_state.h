@@ -1,0 +1,111 @@
+// The mutable state of a run's nodes. Private to the run's source files; everything here is
+// guarded by the run's mutex.
+#ifndef ENGINE_RUNTIME_RUN_STATE_H_
+#define ENGINE_RUNTIME_RUN_STATE_H_
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "engine/runtime/run.h"
+
+namespace engine::runtime {
+
+// A first-in first-out queue that reuses its memory.
+class ItemQueue {
+ public:
+  bool empty() const { return size_ == 0; }
+  size_t size() const { return size_; }
+  Item& front() { return items_[head_]; }
+  const Item& front() const { return items_[head_]; }
+  void push(Item item) {
+    if (size_ == items_.size()) Grow();
+    items_[(head_ + size_) % items_.size()] = std::move(item);
+    ++size_;
+  }
+  Item pop() {
+    Item item = std::move(items_[head_]);
+    head_ = (head_ + 1) % items_.size();
+    --size_;
+    return item;
+  }
+
+ private:
+  void Grow() {
+    std::vector<Item> larger(items_.empty() ? 4 : items_.size() * 2);
+    for (size_t i = 0; i < size_; ++i) larger[i] = std::move(items_[(head_ + i) % items_.size()]);
+    items_ = std::move(larger);
+    head_ = 0;
+  }
+  std::vector<Item> items_;
+  size_t head_ = 0, size_ = 0;
+};
+
+struct Run::Input {
+  ItemQueue queue;
+  uint32_t reserved = 0;        // room that running producers hold
+  uint32_t open_producers = 0;  // edges whose producer is not closed yet
+  uint32_t high_water = 0;
+  std::vector<uint32_t> producers;
+  PacketRef latest;  // LATEST: the newest packet of a port that is not the first
+};
+
+struct Run::Output {
+  uint64_t next_key = 0;
+  std::deque<Item> outbox;  // emitted beyond the room; the node waits until it is empty
+};
+
+struct Run::NodeState {
+  uint32_t index = 0;
+  uint32_t component = 0;
+  std::vector<Input> inputs;
+  std::vector<Output> outputs;
+  uint32_t in_flight = 0;
+  uint32_t generating = 0;  // calls without input under way
+  uint64_t next_ticket = 0, commit_ticket = 0;
+  uint64_t next_key = 0;  // of calls that begin a key domain
+  std::map<uint64_t, engine_call*> done;  // finished out of order
+  uint32_t next_port = 0;                 // ANY: where to look first
+  bool listed = false;                    // in its executor's ready list
+  bool finished = false;                  // a source that has nothing more
+  bool closed = false;
+  bool batch_due = false;    // BATCH: the oldest packet waited long enough
+  bool batch_timer = false;  // BATCH: a timer runs
+  bool has_feedback = false;
+  bool generator = false;  // no input but feedback
+  bool uses_resources = false;
+  Status failed;  // of the node: what every further key is answered with
+  std::vector<std::unique_ptr<engine_call>> calls;
+  std::vector<engine_call*> free_calls;
+  NodeStats stats;
+
+  bool OutboxEmpty() const {
+    for (const Output& output : outputs) {
+      if (!output.outbox.empty()) return false;
+    }
+    return true;
+  }
+};
+
+// Nodes that can reach each other: they close together.
+struct Run::Component {
+  std::vector<uint32_t> nodes;
+  bool closed = false;
+};
+
+struct Run::Lanes {
+  std::deque<uint32_t> ready;
+  uint32_t active = 0;
+  uint32_t threads = 1;
+  std::unique_ptr<Executor> executor;
+};
+
+struct Run::Handle {
+  std::mutex mutex;
+  Run* run = nullptr;  // null once the run is gone
+};
+
+}  // namespace engine::runtime
+
+#endif  // ENGINE_RUNTIME_RUN_STATE_H_
