@@ -55,6 +55,47 @@ std::string Printable(std::string_view s) {
   return out;
 }
 
+// Looks at a header before it is turned into objects: JSON with a key twice is legal, and a parser
+// keeps the last; a file of many or deep entries should cost nothing. Stops at the first problem.
+class KeyCheck : public nlohmann::json_sax<json> {
+ public:
+  std::string problem;
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return Enter(); }
+  bool start_array(size_t) override { return Enter(); }
+  bool end_object() override { return Leave(); }
+  bool end_array() override { return Leave(); }
+  bool key(string_t& key) override {
+    if (depth_ != 1) return true;
+    if (!seen_.insert(key).second) {
+      problem = "'" + Printable(key) + "' appears twice in the header";
+    } else if (seen_.size() > kMaxTensors) {
+      problem = "the header has more than " + std::to_string(kMaxTensors) + " entries";
+    }
+    return problem.empty();
+  }
+  bool parse_error(size_t, const std::string&, const json::exception&) override { return false; }
+
+ private:
+  bool Enter() {
+    if (++depth_ > 4) problem = "the header is nested too deeply";
+    return problem.empty();
+  }
+  bool Leave() {
+    --depth_;
+    return true;
+  }
+  int depth_ = 0;
+  std::set<std::string> seen_;
+};
+
 // An integer of JSON that is not negative and fits in 63 bits.
 bool AsSize(const json& v, int64_t* out) {
   if (!v.is_number_unsigned()) return false;
@@ -105,24 +146,11 @@ Status SafetensorsFile::Parse() {
   const char* text = reinterpret_cast<const char*>(file_->data()) + 8;
   if (header < 2 || text[0] != '{') return bad("the header does not begin with '{'");
 
-  // JSON with a key twice is legal for the parser, which keeps the last: look at keys as they come.
-  std::set<std::string> seen;
-  std::string problem;
-  const auto callback = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::key && depth == 1) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!seen.insert(key).second && problem.empty()) {
-        problem = "'" + Printable(key) + "' appears twice in the header";
-      }
-      if (seen.size() > kMaxTensors && problem.empty()) {
-        problem = "the header has more than " + std::to_string(kMaxTensors) + " entries";
-      }
-    }
-    if (depth > 3 && problem.empty()) problem = "the header is nested too deeply";
-    return problem.empty();
-  };
-  const json root = json::parse(text, text + header, callback, /*allow_exceptions=*/false);
-  if (!problem.empty()) return bad(problem);
+  KeyCheck check;
+  const bool parsed = json::sax_parse(text, text + header, &check);
+  if (!check.problem.empty()) return bad(check.problem);
+  if (!parsed) return bad("the header is not a JSON object");
+  const json root = json::parse(text, text + header, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return bad("the header is not a JSON object");
 
   const uint64_t data_start = 8 + header, data_size = size - data_start;
