@@ -1,0 +1,59 @@
+// The AVX512 road: F, BW, VL, DQ, VNNI, BF16.
+#include <immintrin.h>
+
+#include <cmath>
+#include <type_traits>
+
+#include "engine/kernels/road.h"
+
+namespace engine::kernels {
+namespace {
+
+struct V {
+  static constexpr int64_t kLanes = 16;
+  static constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
+  static constexpr int kWide = 4;       // panels at once for one row: 8 chains
+  static constexpr int kValueRows = 6;
+  using F = __m512;
+  using I = __m512i;
+  static F Zero() { return _mm512_setzero_ps(); }
+  static I ZeroI() { return _mm512_setzero_si512(); }
+  static F Set1(float v) { return _mm512_set1_ps(v); }
+  static I Set1I(int32_t v) { return _mm512_set1_epi32(v); }
+  static F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static I LoadI(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  static void StoreI(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
+  static F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static I SubI(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static I MulI(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  static F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F Round(F a) { return _mm512_roundscale_ps(a, 8); }
+  static I ToInt(F a) { return _mm512_cvtps_epi32(a); }
+  static F ToFloat(I a) { return _mm512_cvtepi32_ps(a); }
+  static F ExpBits(I n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+  }
+  static F Dot2(F acc, uint32_t pair, const char* w) {
+    const __m512i x = _mm512_set1_epi32(static_cast<int>(pair));
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x),
+                            reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)));
+  }
+  static I Dot4(I acc, uint32_t four, const char* w) {
+    return _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(static_cast<int>(four)),
+                               _mm512_loadu_si512(w));
+  }
+};
+
+#include "engine/kernels/road_inl.h"
+
+}  // namespace
+
+const Road& Avx512Road() { return kRoad; }
+
+}  // namespace engine::kernels

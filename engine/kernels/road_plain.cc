@@ -1,0 +1,61 @@
+// The plain road: one float at a time, for machines without the vectors of the others and as the
+// reference that tests compare with.
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "engine/kernels/packed.h"
+#include "engine/kernels/road.h"
+
+namespace engine::kernels {
+namespace {
+
+struct V {
+  static constexpr int64_t kLanes = 1;
+  static constexpr int kTileRows = 1;
+  static constexpr int kWide = 1;
+  static constexpr int kValueRows = 1;
+  using F = float;
+  using I = int32_t;
+  static F Zero() { return 0; }
+  static I ZeroI() { return 0; }
+  static F Set1(float v) { return v; }
+  static I Set1I(int32_t v) { return v; }
+  static F Load(const float* p) { return *p; }
+  static I LoadI(const int32_t* p) { return *p; }
+  static void Store(float* p, F v) { *p = v; }
+  static void StoreI(int32_t* p, I v) { *p = v; }
+  static F Add(F a, F b) { return a + b; }
+  static F Sub(F a, F b) { return a - b; }
+  static I SubI(I a, I b) { return a - b; }
+  static F Mul(F a, F b) { return a * b; }
+  static I MulI(I a, I b) { return a * b; }
+  static F Div(F a, F b) { return a / b; }
+  static F Fma(F a, F b, F c) { return std::fma(a, b, c); }
+  static F Max(F a, F b) { return a > b ? a : b; }
+  static F Min(F a, F b) { return a < b ? a : b; }
+  static F Round(F a) { return __builtin_rintf(a); }
+  static I ToInt(F a) { return static_cast<I>(a); }
+  static F ToFloat(I a) { return static_cast<F>(a); }
+  static F ExpBits(I n) { return std::ldexp(1.0f, n); }
+  static F Dot2(F acc, uint32_t pair, const char* w) {
+    uint16_t weights[2];
+    __builtin_memcpy(weights, w, 4);
+    acc = Fma(FromBf16(static_cast<uint16_t>(pair)), FromBf16(weights[0]), acc);
+    return Fma(FromBf16(static_cast<uint16_t>(pair >> 16)), FromBf16(weights[1]), acc);
+  }
+  static I Dot4(I acc, uint32_t four, const char* w) {
+    for (int i = 0; i < 4; ++i) {
+      acc += static_cast<I>((four >> (8 * i)) & 0xff) * static_cast<I>(static_cast<int8_t>(w[i]));
+    }
+    return acc;
+  }
+};
+
+#include "engine/kernels/road_inl.h"
+
+}  // namespace
+
+const Road& PlainRoad() { return kRoad; }
+
+}  // namespace engine::kernels
