@@ -136,6 +136,17 @@ TEST(ChatTemplate, ScopesAreThoseOfJinja) {
   EXPECT_EQ(Rendered("  {%- if true -%}  x  {%- endif %}\n y"), "x y");
 }
 
+// Looking at the message before does not copy the conversation.
+TEST(ChatTemplate, LongConversations) {
+  Json messages = Json::array();
+  for (int k = 0; k < 20000; ++k) messages.push_back({{"role", "user"}, {"content", "x"}});
+  const std::string text = Rendered(
+      "{% for m in messages %}{% if loop.first or messages[loop.index0 - 1].role == m.role %}"
+      "{{ m.content }}{% endif %}{% endfor %}",
+      messages);
+  EXPECT_EQ(text, std::string(20000, 'x'));
+}
+
 // Every prefix of a template, and every template with a byte spoiled, is answered without a crash.
 TEST(ChatTemplate, PrefixesAndSpoiledBytes) {
   std::ifstream in(ENGINE_SOURCE_DIR "/tests/data/chat_templates.json");

@@ -379,9 +379,10 @@ Value Evaluator::EvalIndex(const Expr& e) {
   if (index.kind != Value::kInt && index.kind != Value::kBool) {
     return Value::Undefined(Str(index));
   }
-  List items;
-  if (object.kind == Value::kString || object.kind == Value::kList) items = Iterate(object);
-  Charge(items.size() / 16);
+  List points;  // of a string; a list is indexed where it is
+  if (object.kind == Value::kString) points = Iterate(object);
+  Charge(points.size() / 16);
+  const List& items = object.kind == Value::kList ? *object.list : points;
   const auto count = static_cast<int64_t>(items.size());
   const int64_t at = index.AsInt() < 0 ? index.AsInt() + count : index.AsInt();
   return at < 0 || at >= count ? Value::Undefined(Str(index)) : items[static_cast<size_t>(at)];

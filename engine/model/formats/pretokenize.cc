@@ -22,10 +22,10 @@ std::string SpellOutSpaces(const std::string& pattern) {
     const char c = pattern[k];
     if (c == '\\' && k + 1 < pattern.size()) {
       const char next = pattern[++k];
-      if (next == 's') {
-        out += in_class ? std::string(kSpaces) : "[" + std::string(kSpaces) + "]";
-      } else if (next == 'S' && !in_class) {
-        out += "[^" + std::string(kSpaces) + "]";
+      if (next == 's' || (next == 'S' && !in_class)) {
+        if (!in_class) out += next == 's' ? "[" : "[^";
+        out += kSpaces;
+        if (!in_class) out += ']';
       } else {
         out += c;
         out += next;
