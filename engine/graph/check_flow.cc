@@ -79,8 +79,8 @@ void CheckCycles(Work* work, const Graph& graph) {
     const Item& item = *work->nodes[n].item;
     const Link& last = cycle.back();
     const Connection& closing = *work->nodes[last.node].ins[last.input].written;
-    Diagnostic& d = work->reporter->Error(closing.target_span,
-                                          "nodes wait for one another: " + path);
+    Diagnostic& d =
+        work->reporter->Error(closing.target_span, "nodes wait for one another: " + path);
     d.Hint("name the input port that closes the loop in feedback: of a node with policy ANY");
     for (size_t i = 0; i + 1 < cycle.size(); ++i) {
       const WorkNode& node = work->nodes[cycle[i].node];

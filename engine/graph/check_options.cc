@@ -2,6 +2,7 @@
 #include <google/protobuf/message.h>
 
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -20,7 +21,10 @@ using Field = pb::FieldDescriptor;
 
 std::string Shown(double value) {
   char text[40];
-  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+  const bool whole = value == std::floor(value) && std::fabs(value) < 1e15;
+  return std::string(
+      text, whole ? std::to_chars(text, text + sizeof text, static_cast<int64_t>(value)).ptr
+                  : std::to_chars(text, text + sizeof text, value).ptr);
 }
 
 double NumberOf(const pb::Message& message, const Field& field, int i) {
@@ -80,11 +84,10 @@ class Annotated {
     for (int i = 0; i < type.field_count(); ++i) {
       const Field& field = *type.field(i);
       if (!AnnotationsOf(field).needed) continue;
-      const bool missing =
-          field.is_repeated() ? r->FieldSize(message, &field) == 0
-                              : !r->HasField(message, &field) ||
-                                    (field.cpp_type() == Field::CPPTYPE_STRING &&
-                                     r->GetString(message, &field).empty());
+      const bool missing = field.is_repeated() ? r->FieldSize(message, &field) == 0
+                                               : !r->HasField(message, &field) ||
+                                                     (field.cpp_type() == Field::CPPTYPE_STRING &&
+                                                      r->GetString(message, &field).empty());
       if (!missing) continue;
       const OutlineValue* value = outline ? outline->Find(field.name()) : nullptr;
       Error(value ? value->span : head, Quote(field.name()) + " must be given");
@@ -193,8 +196,9 @@ void CheckRequirements(Work* work) {
         }
         if (!refused) d.Hint(DidYouMean(id, ids, "plugins"));
       } else if (!InRange(plugin->version, range, &part)) {
-        work->reporter->Error(block.At("version"), "plugin " + id + " is needed as " + Quote(range) +
-                                                       ", and the one found is " + plugin->version)
+        work->reporter
+            ->Error(block.At("version"), "plugin " + id + " is needed as " + Quote(range) +
+                                             ", and the one found is " + plugin->version)
             .Hint(plugin->path.empty() ? "" : "the file is " + plugin->path);
       }
     }

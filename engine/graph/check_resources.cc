@@ -23,15 +23,15 @@ void FindFrom(Work* work, const std::map<std::string, int>& by_name, WorkResourc
   const bool given = item.block().Has("from");
   const bool transform = resource->kind && resource->kind->role == abi::Role::kTransform;
   if (resource->kind != nullptr && given && !transform) {
-    work->reporter->Error(item.block().AtName("from"),
-                          Quote(resource->kind->name) + " makes " + resource->kind->provides +
-                              " by itself and takes no \"from\"");
+    work->reporter->Error(item.block().AtName("from"), Quote(resource->kind->name) + " makes " +
+                                                           resource->kind->provides +
+                                                           " by itself and takes no \"from\"");
     return;
   }
   if (!given) {
     if (transform && !item.damaged) {
-      work->reporter->Error(item.kind_span, "transform " + Quote(resource->kind->name) +
-                                                " needs a \"from\"")
+      work->reporter
+          ->Error(item.kind_span, "transform " + Quote(resource->kind->name) + " needs a \"from\"")
           .Hint("write from: with the name of the resource that it rewrites");
     }
     return;
@@ -92,9 +92,9 @@ class Order {
       while (stack[first].at != to) ++first;
       for (size_t i = first; i < stack.size(); ++i) path += NameOf(stack[i].at) + " -> ";
       const Item& item = *resource.item;
-      Diagnostic& d = work_->reporter->Error(
-          step == 0 ? item.block().At("from") : item.block().At("use"),
-          "resources need one another: " + path + NameOf(to));
+      Diagnostic& d =
+          work_->reporter->Error(step == 0 ? item.block().At("from") : item.block().At("use"),
+                                 "resources need one another: " + path + NameOf(to));
       for (size_t i = first; i < stack.size(); ++i) {
         const Item& other = *work_->resources[stack[i].at].item;
         if (&other != &item) d.At(other.name_span, Quote(other.name) + " is here");
@@ -119,9 +119,10 @@ void CheckChain(Work* work, WorkResource* resource) {
   if (resource->from < 0) return;
   const WorkResource& before = work->resources[resource->from];
   if (!TypesFit(before.type, kind->accepts)) {
-    work->reporter->Error(item.block().At("from"),
-                          Quote(before.item->name) + " is " + before.type + ", and " +
-                              Quote(kind->name) + " rewrites " + kind->accepts)
+    work->reporter
+        ->Error(item.block().At("from"), Quote(before.item->name) + " is " + before.type +
+                                             ", and " + Quote(kind->name) + " rewrites " +
+                                             kind->accepts)
         .At(before.item->name_span, Quote(before.item->name) + " is made here");
     resource->type.clear();
     return;
@@ -206,14 +207,14 @@ std::vector<int> FillSlots(const Work& work, const Item& item, const abi::Kind& 
     if (it != resources.end()) return it->second;
     for (const Item& node : work.flat->nodes) {
       if (node.name != c.target) continue;
-      AddTrail(item, work.reporter->Error(c.target_span, Quote(c.target) +
-                                                             " is a node, not a resource"))
+      AddTrail(item,
+               work.reporter->Error(c.target_span, Quote(c.target) + " is a node, not a resource"))
           .At(node.name_span, "it is here");
       return -1;
     }
     if (c.loose) return -1;
-    AddTrail(item, work.reporter->Error(c.target_span,
-                                        "no resource has the name " + Quote(c.target)))
+    AddTrail(item,
+             work.reporter->Error(c.target_span, "no resource has the name " + Quote(c.target)))
         .Hint(DidYouMean(c.target, NamesOf(*work.flat), "resources"));
     return -1;
   };
@@ -222,13 +223,13 @@ std::vector<int> FillSlots(const Work& work, const Item& item, const abi::Kind& 
     if (resource < 0) return;
     const std::string& type = work.resources[resource].type;
     if (!TypesFit(type, kind.uses[slot].type)) {
-      AddTrail(item, work.reporter
-                         ->Error(c.target_span, "slot " + kind.uses[slot].name + " of " +
-                                                    Quote(kind.name) + " takes " +
-                                                    kind.uses[slot].type + ", and " +
-                                                    Quote(c.target) + " is " + type)
-                         .At(work.resources[resource].item->name_span,
-                             Quote(c.target) + " is made here"));
+      AddTrail(
+          item,
+          work.reporter
+              ->Error(c.target_span, "slot " + kind.uses[slot].name + " of " + Quote(kind.name) +
+                                         " takes " + kind.uses[slot].type + ", and " +
+                                         Quote(c.target) + " is " + type)
+              .At(work.resources[resource].item->name_span, Quote(c.target) + " is made here"));
       return;
     }
     slots[slot] = resource;
@@ -239,8 +240,8 @@ std::vector<int> FillSlots(const Work& work, const Item& item, const abi::Kind& 
     size_t slot = 0;
     while (slot < known.size() && known[slot] != c.port) ++slot;
     if (slot == known.size()) {
-      AddTrail(item, work.reporter->Error(c.port_span, Quote(kind.name) + " has no slot " +
-                                                           Quote(c.port)))
+      AddTrail(item, work.reporter->Error(c.port_span,
+                                          Quote(kind.name) + " has no slot " + Quote(c.port)))
           .Hint(known.empty() ? "it uses no resources" : DidYouMean(c.port, known, "slots"));
     } else if (taken[slot] != nullptr) {
       AddTrail(item, work.reporter->Error(c.port_span, "slot " + c.port + " is filled twice")
@@ -262,8 +263,9 @@ std::vector<int> FillSlots(const Work& work, const Item& item, const abi::Kind& 
       }
     }
     if (free < 0) {
-      AddTrail(item, work.reporter->Error(c.target_span, Quote(kind.name) + " has no free slot for " +
-                                                             Quote(c.target)))
+      AddTrail(item,
+               work.reporter->Error(c.target_span,
+                                    Quote(kind.name) + " has no free slot for " + Quote(c.target)))
           .Hint(known.empty() ? "it uses no resources" : "");
     } else {
       put(static_cast<size_t>(fitting < 0 ? free : fitting), c, resource);
@@ -288,9 +290,9 @@ void CheckResources(Work* work) {
     resource.kind = item.kind;
     resource.bypassed = item.block().Flag("bypass");
     if (resource.bypassed && item.kind && item.kind->role != abi::Role::kTransform) {
-      work->reporter->Error(item.block().AtName("bypass"),
-                            "only a transform can be bypassed, and " + Quote(item.kind->name) +
-                                " is none");
+      work->reporter->Error(
+          item.block().AtName("bypass"),
+          "only a transform can be bypassed, and " + Quote(item.kind->name) + " is none");
       resource.bypassed = false;
     }
     work->resources.push_back(std::move(resource));

@@ -77,17 +77,18 @@ class TypeChecker {
   explicit TypeChecker(Work* work) : work_(work) {}
 
   void Run() {
-    for (WorkEdge& edge : work_->edges) {
-      if (edge.producer < 0) continue;
-      const WorkNode& producer = work_->nodes[edge.producer];
-      const int port = producer.outs[edge.out].port;
-      if (producer.kind == nullptr || port < 0) continue;
-      const abi::Port& gives = producer.kind->outputs[port];
-      for (const auto& [n, i] : edge.consumers) {
-        const WorkNode& consumer = work_->nodes[n];
-        if (consumer.kind == nullptr || consumer.ins[i].port < 0) continue;
-        Pair(edge, producer, gives, consumer, consumer.ins[i],
-             consumer.kind->inputs[consumer.ins[i].port], edge.producer, n);
+    // In the order of the readers, so that of two that contradict the later one is told.
+    for (size_t n = 0; n < work_->nodes.size(); ++n) {
+      const WorkNode& consumer = work_->nodes[n];
+      for (const Wire& wire : consumer.ins) {
+        if (consumer.kind == nullptr || wire.port < 0 || wire.edge < 0) continue;
+        const WorkEdge& edge = work_->edges[wire.edge];
+        if (edge.producer < 0) continue;
+        const WorkNode& producer = work_->nodes[edge.producer];
+        const int port = producer.outs[edge.out].port;
+        if (producer.kind == nullptr || port < 0) continue;
+        Pair(edge, producer, producer.kind->outputs[port], consumer, wire,
+             consumer.kind->inputs[wire.port], edge.producer, static_cast<int>(n));
       }
     }
     for (WorkEdge& edge : work_->edges) {

@@ -64,8 +64,8 @@ std::vector<Wire> PlacePorts(Work* work, const Item& item, const abi::Kind* kind
     while (port < ports.size() && taken[port] != nullptr) ++port;
     if (port == ports.size() && !ports.empty() && ports.back().repeated) port = ports.size() - 1;
     if (port == ports.size()) {
-      AddTrail(item, work->reporter->Error(c.target_span, Quote(kind->name) + " has no free " + what +
-                                                              " for " + Quote(c.target)))
+      AddTrail(item, work->reporter->Error(c.target_span, Quote(kind->name) + " has no free " +
+                                                              what + " for " + Quote(c.target)))
           .Hint(ports.empty() ? "it has no " + what + "s" : DidYouMean("", names, what + "s"));
       continue;
     }
@@ -74,9 +74,9 @@ std::vector<Wire> PlacePorts(Work* work, const Item& item, const abi::Kind* kind
   }
   for (size_t i = 0; i < ports.size(); ++i) {
     if (taken[i] != nullptr || ports[i].optional || item.damaged) continue;
-    AddTrail(item, work->reporter->Error(item.kind_span, what + " " + ports[i].name + " of " +
-                                                             Quote(kind->name) +
-                                                             " is not connected"))
+    AddTrail(item,
+             work->reporter->Error(item.kind_span, what + " " + ports[i].name + " of " +
+                                                       Quote(kind->name) + " is not connected"))
         .Hint(std::string("write ") + (input ? "in" : "out") + ": \"" + ports[i].name + ":...\"" +
               (ports[i].type.empty() ? "" : ", which is " + ports[i].type));
   }
@@ -112,11 +112,11 @@ void CheckPolicy(Work* work, WorkNode* node) {
                                              kPolicyNames[static_cast<int>(node->policy)]));
   }
   if (block.Has("max_in_flight") && block.Number("max_in_flight", 1) > kind.max_in_flight) {
-    AddTrail(item, work->reporter->Error(
-                       block.At("max_in_flight"),
-                       Quote(kind.name) + " works on at most " + std::to_string(kind.max_in_flight) +
-                           " packets at once, and this is " +
-                           std::to_string(block.Number("max_in_flight", 1))));
+    AddTrail(item, work->reporter->Error(block.At("max_in_flight"),
+                                         Quote(kind.name) + " works on at most " +
+                                             std::to_string(kind.max_in_flight) +
+                                             " packets at once, and this is " +
+                                             std::to_string(block.Number("max_in_flight", 1))));
   }
 }
 
@@ -135,8 +135,8 @@ void CheckExecutor(Work* work, WorkNode* node) {
   if (!block.Has("executor")) {  // a kind's wish that nobody declared
     return;
   }
-  AddTrail(*node->item, work->reporter->Error(block.At("executor"), "no executor has the name " +
-                                                                        Quote(name)))
+  AddTrail(*node->item,
+           work->reporter->Error(block.At("executor"), "no executor has the name " + Quote(name)))
       .Hint(DidYouMean(name, names, "executors"));
 }
 
@@ -146,16 +146,17 @@ void CheckBypass(Work* work, WorkNode* node) {
   if (!block.Flag("bypass")) return;
   const Item& item = *node->item;
   if (node->kind->bypass.empty()) {
-    AddTrail(item, work->reporter->Error(block.AtName("bypass"),
-                                         Quote(node->kind->name) +
-                                             " has no plain stand-in and cannot be bypassed"));
+    AddTrail(item, work->reporter->Error(
+                       block.AtName("bypass"),
+                       Quote(node->kind->name) + " has no plain stand-in and cannot be bypassed"));
     return;
   }
   const abi::Kind* stand_in = work->index().Find(node->kind->bypass);
   if (stand_in == nullptr || stand_in->role != abi::Role::kNode) {
-    AddTrail(item, work->reporter->Error(block.AtName("bypass"),
-                                         "the plain stand-in of " + Quote(node->kind->name) + " is " +
-                                             Quote(node->kind->bypass) + ", which no plugin has"));
+    AddTrail(item,
+             work->reporter->Error(block.AtName("bypass"),
+                                   "the plain stand-in of " + Quote(node->kind->name) + " is " +
+                                       Quote(node->kind->bypass) + ", which no plugin has"));
     return;
   }
   auto same = [](const std::vector<abi::Port>& a, const std::vector<abi::Port>& b) {
@@ -165,8 +166,8 @@ void CheckBypass(Work* work, WorkNode* node) {
   const bool slots = std::equal(stand_in->uses.begin(), stand_in->uses.end(),
                                 node->kind->uses.begin(), node->kind->uses.end(),
                                 [](const auto& x, const auto& y) { return x.name == y.name; });
-  if (!same(stand_in->inputs, node->kind->inputs) || !same(stand_in->outputs, node->kind->outputs) ||
-      !slots) {
+  if (!same(stand_in->inputs, node->kind->inputs) ||
+      !same(stand_in->outputs, node->kind->outputs) || !slots) {
     AddTrail(item, work->reporter->Error(block.AtName("bypass"),
                                          "the plain stand-in " + Quote(stand_in->name) +
                                              " has other ports than " + Quote(node->kind->name)));
@@ -187,8 +188,8 @@ void CheckFeedback(Work* work, WorkNode* node) {
     if (it == names.end()) {
       const std::vector<std::string> outs = PortNames(kind.outputs);
       const bool is_out = std::find(outs.begin(), outs.end(), name) != outs.end();
-      Diagnostic& d = work->reporter->Error(
-          span, Quote(kind.name) + " has no input port " + Quote(name));
+      Diagnostic& d =
+          work->reporter->Error(span, Quote(kind.name) + " has no input port " + Quote(name));
       d.Hint(is_out ? name + " is an output port; feedback names the input that closes the loop"
                     : DidYouMean(name, names, "input ports"));
       AddTrail(item, d);
@@ -211,10 +212,9 @@ void CheckFeedback(Work* work, WorkNode* node) {
       listed = true;
       const bool can = std::find(kind.policies.begin(), kind.policies.end(), abi::Policy::kAny) !=
                        kind.policies.end();
-      AddTrail(item,
-               work->reporter->Error(
-                   span, "a node with feedback needs policy ANY, and this one has " +
-                             std::string(kPolicyNames[static_cast<int>(node->policy)])))
+      AddTrail(item, work->reporter->Error(
+                         span, "a node with feedback needs policy ANY, and this one has " +
+                                   std::string(kPolicyNames[static_cast<int>(node->policy)])))
           .Hint(can ? "write policy: ANY" : Quote(kind.name) + " cannot run with ANY");
     }
   }
@@ -233,9 +233,9 @@ void CheckQueues(Work* work, WorkNode* node) {
       const std::string name = queue.Text("port");
       const auto it = std::find(names.begin(), names.end(), name);
       if (named && it == names.end()) {
-        AddTrail(item, work->reporter->Error(queue.At("port"), Quote(node->kind->name) +
-                                                                   " has no input port " +
-                                                                   Quote(name)))
+        AddTrail(item,
+                 work->reporter->Error(queue.At("port"), Quote(node->kind->name) +
+                                                             " has no input port " + Quote(name)))
             .Hint(DidYouMean(name, names, "input ports"));
         continue;
       }
@@ -279,11 +279,12 @@ void ConnectEdges(Work* work) {
       edge.loose = edge.loose || c.loose;
       if (edge.producer >= 0) {
         const WorkNode& first = work->nodes[edge.producer];
-        AddTrail(*node.item,
-                 work->reporter
-                     ->Error(c.target_span, "edge " + Quote(c.target) + " has a producer already, " +
-                                                Quote(first.item->name))
-                     .At(first.outs[edge.out].written->target_span, "it is given here"));
+        AddTrail(
+            *node.item,
+            work->reporter
+                ->Error(c.target_span, "edge " + Quote(c.target) + " has a producer already, " +
+                                           Quote(first.item->name))
+                .At(first.outs[edge.out].written->target_span, "it is given here"));
         continue;
       }
       node.outs[i].edge = e;
@@ -301,10 +302,11 @@ void ConnectEdges(Work* work) {
       const Connection& c = *node.ins[i].written;
       auto it = by_name.find(c.target);
       if (it == by_name.end()) {
-        const bool told = c.loose || (unknown && Nearest(c.target, produced).empty());
+        const bool told = c.loose || work->flat->loose.count(c.target) > 0 ||
+                          (unknown && Nearest(c.target, produced).empty());
         if (!told) {
-          AddTrail(*node.item, work->reporter->Error(c.target_span,
-                                                     "no node gives edge " + Quote(c.target)))
+          AddTrail(*node.item,
+                   work->reporter->Error(c.target_span, "no node gives edge " + Quote(c.target)))
               .Hint(DidYouMean(c.target, produced, "edges"));
         }
         continue;
@@ -322,6 +324,7 @@ void ConnectEdges(Work* work) {
   }
   for (const WorkEdge& edge : work->edges) {
     if (edge.producer < 0 || !edge.consumers.empty() || edge.loose || unknown) continue;
+    if (work->flat->loose.count(edge.name)) continue;
     if (!Nearest(edge.name, missing).empty()) continue;
     const WorkNode& node = work->nodes[edge.producer];
     AddTrail(*node.item, work->reporter->Error(node.outs[edge.out].written->target_span,

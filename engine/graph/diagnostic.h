@@ -42,6 +42,7 @@ class Reporter {
   Diagnostic& Error(const Span& span, std::string message);
   Diagnostic& Warning(const Span& span, std::string message);
   bool has_errors() const { return errors_ > 0; }
+  size_t error_count() const { return errors_; }
   // Sorted by place; equal ones once.
   std::vector<Diagnostic> Take();
 

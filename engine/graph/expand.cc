@@ -113,9 +113,8 @@ class Expander {
       item->kind_span = block.AtName(kind->name());
     } else if (!item->damaged) {
       const bool node = item->message->GetDescriptor() == &reading_.schema->node();
-      AddTrail(*item, reporter_->Error(item->name_span,
-                                       std::string(node ? "node " : "resource ") + Quote(name) +
-                                           " has no kind"))
+      AddTrail(*item, reporter_->Error(item->name_span, std::string(node ? "node " : "resource ") +
+                                                            Quote(name) + " has no kind"))
           .Hint("write one as a block: " + std::string(node ? "sample" : "load") + " { }");
     }
     return true;
@@ -156,8 +155,9 @@ class Expander {
       const std::string text = block.Text(field, i);
       const bool port = text.find(':') != std::string::npos;
       if ((port && !IsName(connection.port)) || !IsName(connection.target)) {
-        AddTrail(item, reporter_->Error(block.At(field, i), Quote(text) + " is neither \"name\" nor "
-                                                                          "\"PORT:name\""));
+        AddTrail(item,
+                 reporter_->Error(block.At(field, i), Quote(text) + " is neither \"name\" nor "
+                                                                    "\"PORT:name\""));
         *damaged = true;
         continue;
       }
@@ -203,7 +203,19 @@ class Expander {
 
   void AddSubgraph(const Item& use, const std::string& kind, const Scope& outer) {
     used_.insert(kind);
-    const Block& definition = subgraphs_.at(kind);
+    const size_t errors = reporter_->error_count();
+    AddSubgraphNodes(use, kind, outer);
+    if (reporter_->error_count() == errors) return;
+    // What went wrong may have left its edges open on the other side.
+    for (const auto* list : {&use.ins, &use.outs}) {
+      for (const Connection& c : *list) flat_->loose.insert(c.target);
+    }
+  }
+
+  void AddSubgraphNodes(const Item& use, const std::string& kind, const Scope& outer) {
+    const auto found = subgraphs_.find(kind);
+    if (found == subgraphs_.end()) return;  // its file could not be read, which is told already
+    const Block& definition = found->second;
     for (size_t i = 0; i < outer.stack.size(); ++i) {
       if (outer.stack[i] != kind) continue;
       std::string cycle;
@@ -213,17 +225,17 @@ class Expander {
       return;
     }
     if (outer.stack.size() >= kMaxSubgraphDepth) {
-      AddTrail(use, reporter_->Error(use.kind_span, "subgraphs go deeper than " +
-                                                        std::to_string(kMaxSubgraphDepth) +
-                                                        " levels"));
+      AddTrail(use,
+               reporter_->Error(use.kind_span, "subgraphs go deeper than " +
+                                                   std::to_string(kMaxSubgraphDepth) + " levels"));
       return;
     }
-    for (const char* field : {"executor", "policy", "batch_max", "batch_wait_us", "max_in_flight",
-                              "bypass"}) {
+    for (const char* field :
+         {"executor", "policy", "batch_max", "batch_wait_us", "max_in_flight", "bypass"}) {
       if (!use.block().Has(field)) continue;
-      AddTrail(use, reporter_->Error(use.block().AtName(field),
-                                     "a subgraph takes no " + Quote(field) +
-                                         "; set it on the nodes inside"));
+      AddTrail(use,
+               reporter_->Error(use.block().AtName(field), "a subgraph takes no " + Quote(field) +
+                                                               "; set it on the nodes inside"));
     }
     if (use.block().Count("queue") > 0) {
       AddTrail(use, reporter_->Error(use.block().AtName("queue"),
@@ -251,8 +263,8 @@ class Expander {
       if (it == in_ports.end()) {
         std::vector<std::string> known;
         for (const auto& [name, edge] : in_ports) known.push_back(name);
-        AddTrail(use, reporter_->Error(span, "subgraph " + Quote(kind) + " has no input port " +
-                                                 Quote(port)))
+        AddTrail(use, reporter_->Error(
+                          span, "subgraph " + Quote(kind) + " has no input port " + Quote(port)))
             .Hint(DidYouMean(port, known, "ports"));
       } else {
         inner.feedback.insert(it->second);
@@ -302,8 +314,8 @@ class Expander {
                                                         " has no " + what + " " + Quote(c.port)))
             .Hint(DidYouMean(c.port, known, "ports"));
       } else if (!taken.emplace(c.port, &c).second) {
-        AddTrail(use, reporter_->Error(c.port_span, what + " " + Quote(c.port) +
-                                                        " is connected twice"))
+        AddTrail(use,
+                 reporter_->Error(c.port_span, what + " " + Quote(c.port) + " is connected twice"))
             .At(taken[c.port]->port_span, "the first is here");
       }
     }

@@ -6,6 +6,7 @@
 #define ENGINE_GRAPH_EXPAND_H_
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,6 +63,7 @@ struct Item {
 struct Flat {
   std::vector<Item> nodes, resources;
   std::vector<PlanParam> params;
+  std::set<std::string> loose;  // edges whose other end was refused: not to be told as open
 };
 
 // REQUIRES: `reading` outlives the result. `command_line` holds the overrides, one a line, as

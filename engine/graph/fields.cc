@@ -1,5 +1,6 @@
 // CheckFields: does each field of the text exist, once, with a value that fits? Its answers are in
-// the words of the pipeline's author; protobuf's parser, which runs after it, only repeats the work.
+// the words of the pipeline's author; protobuf's parser, which runs after it, only repeats the
+// work.
 #include <google/protobuf/descriptor.h>
 
 #include <charconv>
@@ -41,21 +42,24 @@ std::string WholeProblem(const Field& field, const OutlineValue& value) {
   const Field::CppType type = field.cpp_type();
   const bool is_unsigned = type == Field::CPPTYPE_UINT32 || type == Field::CPPTYPE_UINT64;
   const bool is_wide = type == Field::CPPTYPE_INT64 || type == Field::CPPTYPE_UINT64;
-  const bool digits = value.type == OutlineValue::Type::kNumber &&
-                      value.text.find_first_not_of("-0123456789xXabcdefABCDEF") == std::string::npos;
+  const bool digits =
+      value.type == OutlineValue::Type::kNumber &&
+      value.text.find_first_not_of("-0123456789xXabcdefABCDEF") == std::string::npos;
   if (!digits) return "takes a whole number, not " + value.text;
   if (!ParseWhole(value.text, &negative, &number)) {
     const bool hex = value.text.find_first_of("xX") != std::string::npos;
-    const bool looks_whole = hex || value.text.find_first_not_of("-0123456789") == std::string::npos;
+    const bool looks_whole =
+        hex || value.text.find_first_not_of("-0123456789") == std::string::npos;
     return looks_whole ? "takes no number as great as " + value.text
                        : "takes a whole number, not " + value.text;
   }
   if (negative && is_unsigned) return "takes no number below 0, and this is " + value.text;
-  const uint64_t most = is_unsigned ? (is_wide ? UINT64_MAX : UINT32_MAX)
-                                    : (is_wide ? static_cast<uint64_t>(INT64_MAX) : INT32_MAX) +
-                                          (negative ? 1 : 0);
+  const uint64_t most =
+      is_unsigned ? (is_wide ? UINT64_MAX : UINT32_MAX)
+                  : (is_wide ? static_cast<uint64_t>(INT64_MAX) : INT32_MAX) + (negative ? 1 : 0);
   if (number > most) {
-    return "takes no number " + std::string(negative ? "as small as " : "as great as ") + value.text;
+    return "takes no number " + std::string(negative ? "as small as " : "as great as ") +
+           value.text;
   }
   return "";
 }
@@ -78,7 +82,8 @@ class Walker {
       if (!known->is_repeated()) {
         auto [first, fresh] = seen.emplace(known, &field);
         if (!fresh || field.values.size() != 1) {
-          Diagnostic& d = reporter_->Error(field.name_span, Quote(field.name) + " can be given once");
+          Diagnostic& d =
+              reporter_->Error(field.name_span, Quote(field.name) + " can be given once");
           if (!fresh) d.At(first->second->name_span, "the first is here");
           field.bad = true;
           continue;
@@ -131,10 +136,10 @@ class Walker {
         break;
       case Field::CPPTYPE_BOOL: {
         const std::string& t = value->text;
-        const bool good = value->type == OutlineValue::Type::kWord
-                              ? t == "true" || t == "false" || t == "True" || t == "False" ||
-                                    t == "t" || t == "f"
-                              : value->type == OutlineValue::Type::kNumber && (t == "0" || t == "1");
+        const bool good =
+            value->type == OutlineValue::Type::kWord
+                ? t == "true" || t == "false" || t == "True" || t == "False" || t == "t" || t == "f"
+                : value->type == OutlineValue::Type::kNumber && (t == "0" || t == "1");
         if (!good) {
           Bad(field, value->span, "takes true or false, not " + Shown(*value),
               Nearest(t, {"true", "false"}).empty() ? ""
@@ -188,7 +193,8 @@ class Walker {
       const bool good = ParseWhole(value.text, &negative, &number) && number <= INT32_MAX &&
                         type.FindValueByNumber(negative ? -static_cast<int>(number)
                                                         : static_cast<int>(number)) != nullptr;
-      if (!good) Bad(field, value.span, "has no value " + value.text, DidYouMean("", names, "values"));
+      if (!good)
+        Bad(field, value.span, "has no value " + value.text, DidYouMean("", names, "values"));
     }
   }
 

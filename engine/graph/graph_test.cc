@@ -8,10 +8,10 @@
 namespace engine::graph {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::DesignExample;
+using ::testing::ElementsAre;
 using testing::FakeKinds;
+using ::testing::HasSubstr;
 
 Plan Load(const std::string& text, const Overrides& overrides = {}) {
   Plan plan;
@@ -49,7 +49,7 @@ TEST(LoadPipeline, ReadsTheDesignsExample) {
   EXPECT_TRUE(batch.inputs[1].feedback);
   EXPECT_EQ(batch.policy, abi::Policy::kAny);
   EXPECT_THAT(batch.uses, ElementsAre(3));
-  EXPECT_EQ(batch.location.line, 15);
+  EXPECT_EQ(batch.location.line, 16);
   EXPECT_EQ(batch.location.column, 14);
   EXPECT_EQ(plan.executors[NodeOf(plan, "api").executor].name, "io");
   // Topological but for feedback.
@@ -160,7 +160,8 @@ TEST(LoadPipeline, ImportsAreRelativeToTheFileAndReadOnce) {
   Plan plan;
   std::vector<Diagnostic> diagnostics;
   const std::string folder = std::string(ENGINE_SOURCE_DIR) + "/engine/graph/testdata/good/";
-  EXPECT_TRUE(LoadPipeline({.path = folder + "imports.pbtxt"}, FakeKinds(), {}, &plan, &diagnostics))
+  EXPECT_TRUE(
+      LoadPipeline({.path = folder + "imports.pbtxt"}, FakeKinds(), {}, &plan, &diagnostics))
       << Render(diagnostics);
   EXPECT_EQ(plan.name, "imports");
   NodeOf(plan, "b/s");
@@ -171,7 +172,8 @@ TEST(LoadPipeline, ErrorsOfImportedFilesPointIntoThem) {
   Plan plan;
   std::vector<Diagnostic> diagnostics;
   const std::string folder = std::string(ENGINE_SOURCE_DIR) + "/engine/graph/testdata/good/";
-  const std::string text = "import { path: \"parts/broken.pbtxt\" }\nnode { name: \"a\" moniter { } }";
+  const std::string text =
+      "import { path: \"parts/broken.pbtxt\" }\nnode { name: \"a\" moniter { } }";
   EXPECT_FALSE(LoadPipeline({.path = folder + "main.pbtxt", .text = text}, FakeKinds(), {}, &plan,
                             &diagnostics));
   ASSERT_EQ(diagnostics.size(), 2u) << Render(diagnostics);
@@ -184,7 +186,8 @@ TEST(LoadPipeline, MissingFileAndFolder) {
   Plan plan;
   std::vector<Diagnostic> diagnostics;
   EXPECT_FALSE(LoadPipeline({.path = "/no/such.pbtxt"}, FakeKinds(), {}, &plan, &diagnostics));
-  EXPECT_THAT(Render(diagnostics), HasSubstr("/no/such.pbtxt:1:1: error: the pipeline file does not"));
+  EXPECT_THAT(Render(diagnostics),
+              HasSubstr("/no/such.pbtxt:1:1: error: the pipeline file does not"));
   EXPECT_FALSE(LoadPipeline({.path = "/tmp"}, FakeKinds(), {}, &plan, &diagnostics));
   EXPECT_THAT(Render(diagnostics), HasSubstr("is a folder"));
 }

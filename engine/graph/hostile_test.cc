@@ -84,8 +84,9 @@ TEST(Hostile, SeededMutations) {
 
 TEST(Hostile, CommandLines) {
   std::mt19937 random(7);
-  const std::string parts[] = {"batch", ".", "=", "max_batch", "", "limits", "1e9", "\n", "small",
-                               "int8",  "scheme", "..", "\xff", "bypass", "true", "fairness"};
+  const std::string parts[] = {"batch", ".",      "=",     "max_batch", "",       "limits",
+                               "1e9",   "\n",     "small", "int8",      "scheme", "..",
+                               "\xff",  "bypass", "true",  "fairness"};
   for (int i = 0; i < 500; ++i) {
     Overrides overrides;
     for (unsigned k = 0; k < 1 + random() % 2; ++k) {
@@ -126,8 +127,8 @@ TEST(Hostile, GreatFiles) {
 
   std::string chain = "node { name: \"a0\" numbers { } out: \"e0\" }\n";
   for (int i = 1; i < 3000; ++i) {
-    chain += "node { name: \"a" + std::to_string(i) + "\" same { } in: \"e" + std::to_string(i - 1) +
-             "\" out: \"e" + std::to_string(i) + "\" }\n";
+    chain += "node { name: \"a" + std::to_string(i) + "\" same { } in: \"e" +
+             std::to_string(i - 1) + "\" out: \"e" + std::to_string(i) + "\" }\n";
   }
   LoadAnything(chain + "node { name: \"z\" sink { } in: \"e2999\" }");
 }

@@ -205,7 +205,8 @@ void InspectPlugin(const Schema& schema, const abi::Plugin& plugin, std::ostream
   for (const auto& [name, value] :
        {std::pair("file", plugin.path), std::pair("licence", plugin.license),
         std::pair("url", plugin.url), std::pair("tier", plugin.tier)}) {
-    if (!value.empty()) out << name << std::string(9 - std::string(name).size(), ' ') << value << "\n";
+    if (!value.empty())
+      out << name << std::string(9 - std::string(name).size(), ' ') << value << "\n";
   }
   out << "\nkinds\n";
   for (const std::string& name : plugin.kinds) {
@@ -229,9 +230,9 @@ Status InspectOption(const Schema& schema, const abi::Kind& kind, std::string_vi
     }
     field = at == nullptr ? nullptr : at->FindFieldByName(name);
     if (field == nullptr) {
-      return Error(ENGINE_NOT_FOUND, Quote(so_far), " has no option ", Quote(name), "; ",
-                   names.empty() ? std::string("it takes no options")
-                                 : DidYouMean(name, names, "options"));
+      return Error(
+          ENGINE_NOT_FOUND, Quote(so_far), " has no option ", Quote(name), "; ",
+          names.empty() ? std::string("it takes no options") : DidYouMean(name, names, "options"));
     }
     so_far += "." + name;
     at = field->message_type();

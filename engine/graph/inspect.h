@@ -11,8 +11,8 @@
 
 namespace engine::graph {
 
-// `what` is empty (a list of all plugins and kinds), the id of a plugin, a kind, or KIND.option with
-// further '.' for options inside of options. Fails on anything else, with the nearest name.
+// `what` is empty (a list of all plugins and kinds), the id of a plugin, a kind, or KIND.option
+// with further '.' for options inside of options. Fails on anything else, with the nearest name.
 Status Inspect(const Schema& schema, std::string_view what, std::string* text);
 
 }  // namespace engine::graph

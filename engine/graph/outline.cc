@@ -110,9 +110,10 @@ class Parser {
       } else if (IsDigit(c) || (c == '.' && at_ + 1 < text_.size() && IsDigit(text_[at_ + 1]))) {
         token_.type = Token::Type::kNumber;
         const bool hex = c == '0' && at_ + 1 < text_.size() && (text_[at_ + 1] | 32) == 'x';
-        while (at_ < text_.size() &&
-               (IsLetter(text_[at_]) || IsDigit(text_[at_]) || text_[at_] == '.' ||
-                ((text_[at_] == '+' || text_[at_] == '-') && !hex && (text_[at_ - 1] | 32) == 'e'))) {
+        while (
+            at_ < text_.size() &&
+            (IsLetter(text_[at_]) || IsDigit(text_[at_]) || text_[at_] == '.' ||
+             ((text_[at_] == '+' || text_[at_] == '-') && !hex && (text_[at_ - 1] | 32) == 'e'))) {
           ++at_;
         }
       } else if (c == '"' || c == '\'') {
@@ -157,15 +158,35 @@ class Parser {
       uint32_t value = 0;
       bool good = true;
       switch (c) {
-        case 'n': token_.text += '\n'; break;
-        case 't': token_.text += '\t'; break;
-        case 'r': token_.text += '\r'; break;
-        case 'a': token_.text += '\a'; break;
-        case 'b': token_.text += '\b'; break;
-        case 'f': token_.text += '\f'; break;
-        case 'v': token_.text += '\v'; break;
-        case '\\': case '\'': case '"': case '?': token_.text += c; break;
-        case 'x': case 'X':
+        case 'n':
+          token_.text += '\n';
+          break;
+        case 't':
+          token_.text += '\t';
+          break;
+        case 'r':
+          token_.text += '\r';
+          break;
+        case 'a':
+          token_.text += '\a';
+          break;
+        case 'b':
+          token_.text += '\b';
+          break;
+        case 'f':
+          token_.text += '\f';
+          break;
+        case 'v':
+          token_.text += '\v';
+          break;
+        case '\\':
+        case '\'':
+        case '"':
+        case '?':
+          token_.text += c;
+          break;
+        case 'x':
+        case 'X':
           good = HexDigits(2, &value) > 0;
           token_.text += static_cast<char>(value);
           break;

@@ -19,8 +19,8 @@ struct OutlineBlock;
 struct OutlineValue {
   enum class Type { kText, kNumber, kWord, kBlock };
   Type type = Type::kWord;
-  Span span;         // the whole token or block
-  std::string text;  // texts: without quotes and escapes; numbers and words: as written
+  Span span;           // the whole token or block
+  std::string text;    // texts: without quotes and escapes; numbers and words: as written
   bool plain = false;  // a text in one piece without escapes: its bytes stand in the file as such
   std::shared_ptr<OutlineBlock> block;
 

@@ -124,8 +124,9 @@ const std::set<std::string, std::less<>> kSettable = {
     "bypass", "executor", "policy", "batch_max", "batch_wait_us", "max_in_flight"};
 
 // Puts a value into the copy of an item's outline, so that errors about it show where it was given.
+// A bad value leaves a bad field, which says that the field is not simply missing.
 void Overlay(OutlineBlock* block, const std::vector<std::string>& path, size_t i,
-             const Assignment& a) {
+             const Assignment& a, bool bad = false) {
   OutlineField field;
   field.name = path[i];
   field.name_span = a.path_span;
@@ -138,15 +139,17 @@ void Overlay(OutlineBlock* block, const std::vector<std::string>& path, size_t i
       if (existing.bad || existing.name != path[i] || existing.values.empty()) continue;
       auto& child = existing.values[0].block;
       child = std::make_shared<OutlineBlock>(*child);
-      return Overlay(child.get(), path, i + 1, a);
+      return Overlay(child.get(), path, i + 1, a, bad);
     }
     value.type = OutlineValue::Type::kBlock;
     value.block = std::make_shared<OutlineBlock>();
     value.block->span = a.value_span;
-    Overlay(value.block.get(), path, i + 1, a);
+    Overlay(value.block.get(), path, i + 1, a, bad);
   } else {
     value.type = OutlineValue::Type::kText;
-    std::erase_if(block->fields, [&](const OutlineField& f) { return !f.bad && f.name == path[i]; });
+    field.bad = bad;
+    std::erase_if(block->fields,
+                  [&](const OutlineField& f) { return !f.bad && f.name == path[i]; });
   }
   field.values.push_back(std::move(value));
   block->fields.push_back(std::move(field));
@@ -168,8 +171,9 @@ void SetPipelineField(const std::string& block, const std::string& name, Assignm
   const Field* outer = main.message->GetDescriptor()->FindFieldByName(block);
   const Field* field = outer->message_type()->FindFieldByName(name);
   if (field == nullptr) {
-    reporter->Error(a.path_span.Part(block.size() + 1, name.size()),
-                    block + " has no field " + Quote(name))
+    reporter
+        ->Error(a.path_span.Part(block.size() + 1, name.size()),
+                block + " has no field " + Quote(name))
         .Hint(DidYouMean(name, OptionNames(*outer->message_type()), "fields"));
     return;
   }
@@ -296,8 +300,9 @@ void ReadParams(const std::vector<Block>& params, const std::string& prefix, con
       for (int i = 0; i < param.Count("choices"); ++i) choices.push_back(param.Text("choices", i));
       if (!choices.empty() &&
           std::find(choices.begin(), choices.end(), plan.value) == choices.end()) {
-        reporter->Error(value_at, Quote(plan.value) + " is not among the choices of param " +
-                                      Quote(plan.name))
+        reporter
+            ->Error(value_at,
+                    Quote(plan.value) + " is not among the choices of param " + Quote(plan.name))
             .Hint(DidYouMean(plan.value, choices, "choices"));
         good = false;
       }
@@ -333,6 +338,7 @@ void ReadParams(const std::vector<Block>& params, const std::string& prefix, con
       a.param = plan.name;
       // Without a value the path must exist all the same: Apply checks it and sets nothing.
       if (!plan.given || !good) a.value_span = {};
+      a.spoiled = !good;
       assignments->push_back(std::move(a));
     }
     result->push_back(std::move(plan));
@@ -383,11 +389,10 @@ void Apply(Assignment* a, Item* item, Reporter* reporter) {
         }
       }
       if (added > 0) path.erase(path.begin());
-      AddTrail(*item, reporter->Error(part_span(i - added), Quote(at == kind->message_type()
-                                                                      ? kind->name()
-                                                                      : at->name()) +
-                                                                " has no option " +
-                                                                Quote(path[i - added])))
+      AddTrail(*item,
+               reporter->Error(part_span(i - added),
+                               Quote(at == kind->message_type() ? kind->name() : at->name()) +
+                                   " has no option " + Quote(path[i - added])))
           .Hint(DidYouMean(path[i - added], names, "options"));
       return;
     }
@@ -398,14 +403,16 @@ void Apply(Assignment* a, Item* item, Reporter* reporter) {
       if (added > 0) path.erase(path.begin());
       Diagnostic& d = reporter->Error(
           part_span(i - added),
-          is_block ? (field->is_repeated() ? Quote(name) + " is a list of blocks; set it in the file"
-                                           : Quote(name) + " is a block; name one of its options")
-                   : Quote(name) + " is a value and has no options");
+          is_block
+              ? (field->is_repeated() ? Quote(name) + " is a list of blocks; set it in the file"
+                                      : Quote(name) + " is a block; name one of its options")
+              : Quote(name) + " is a value and has no options");
       if (is_block) d.Hint(DidYouMean("", OptionNames(*field->message_type()), "options"));
       return;
     }
     if (!last) at = field->message_type();
   }
+  if (a->spoiled) Overlay(item->outline.get(), path, 0, *a, true);
   if (!a->value_span) return;  // a param without a value
 
   pb::Message* message = item->message.get();
@@ -450,7 +457,7 @@ void Apply(Assignment* a, Item* item, Reporter* reporter) {
       }
       if (!Nearest(a->value, names).empty()) d.Hint(DidYouMean(a->value, names, "values"));
     }
-    item->damaged = true;
+    Overlay(item->outline.get(), path, 0, *a, true);
     return;
   }
   Overlay(item->outline.get(), path, 0, *a);

@@ -15,13 +15,14 @@ namespace engine::graph {
 // A value on its way to one field of one item.
 struct Assignment {
   enum class Strength { kDefault, kParam, kSet };
-  std::string target;  // full name of the item
-  std::string path;    // the rest: "kind.option" or "option"
+  std::string target;   // full name of the item
+  std::string path;     // the rest: "kind.option" or "option"
   std::string written;  // the whole path as its author wrote it
   std::string value;
   Span path_span, value_span;
   Strength strength = Strength::kDefault;
-  std::string param;   // its name, if it comes from one
+  std::string param;     // its name, if it comes from one
+  bool spoiled = false;  // its value was refused already; the field is then not told to be missing
   bool matched = false;
 };
 

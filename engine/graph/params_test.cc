@@ -9,7 +9,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kText[] = R"(param { name: "model"  default: "small"  sets: "base.load.path"  positional: true }
+constexpr char kText[] =
+    R"(param { name: "model"  default: "small"  sets: "base.load.path"  positional: true }
 param { name: "depth"  default: "4"  sets: "kv.page_tokens"  type: INTEGER }
 param { name: "mode"  sets: "base.precision"  choices: "F32"  choices: "BF16" }
 resource { name: "base"  load { } }
@@ -44,7 +45,9 @@ TEST(Params, DefaultsApply) {
 TEST(Params, CommandLineIsStronger) {
   const Result r = Load({.sets = {"depth=8", "mode=BF16"}, .positional = {"big"}});
   ASSERT_EQ(r.text, "");
-  EXPECT_EQ(r.plan.resources[0].options, "\n\x03" "big\x10\x02");
+  EXPECT_EQ(r.plan.resources[0].options,
+            "\n\x03"
+            "big\x10\x02");
   EXPECT_EQ(r.plan.resources[1].options, "\x08\x08");
   EXPECT_TRUE(r.plan.params[1].from_command_line);
 }
@@ -62,10 +65,10 @@ TEST(Params, OrderOfStrength) {
 }
 
 TEST(Params, SetReachesNestedOptionsListsAndLimits) {
-  const Result r = Load({.sets = {"b.fairness.weight=0.5", "b.batcher.fairness.tenants=a,b",
-                                  "b.fairness.strict=true", "limits.max_in_flight=3",
-                                  "trace.file=t.json", "b.executor=io"}},
-                        R"(resource { name: "m" load { path: "m" } }
+  const Result r = Load(
+      {.sets = {"b.fairness.weight=0.5", "b.batcher.fairness.tenants=a,b", "b.fairness.strict=true",
+                "limits.max_in_flight=3", "trace.file=t.json", "b.executor=io"}},
+      R"(resource { name: "m" load { path: "m" } }
 node { name: "a" http_api { } in: "e" out: "r" feedback: "EVENT" }
 node { name: "t" tokenize { } use: "m" in: "r" out: "p" }
 node { name: "b" batcher { } use: "m" in: "p" in: "s" out: "st" out: "k" feedback: "RUNNING" }

@@ -31,13 +31,13 @@ struct PlanInput {
 };
 
 struct PlanNode {
-  std::string name;                   // "outer/inner" inside of a subgraph
-  const abi::Kind* kind = nullptr;    // as the file says
-  const abi::Kind* runs = nullptr;    // the same, or its plain stand-in when bypassed
-  std::string options;                // wire bytes of runs->options_message
-  std::vector<PlanInput> inputs;      // in the order of the file
+  std::string name;                            // "outer/inner" inside of a subgraph
+  const abi::Kind* kind = nullptr;             // as the file says
+  const abi::Kind* runs = nullptr;             // the same, or its plain stand-in when bypassed
+  std::string options;                         // wire bytes of runs->options_message
+  std::vector<PlanInput> inputs;               // in the order of the file
   std::vector<std::vector<uint32_t>> outputs;  // by port of kind->outputs: its edges
-  std::vector<int> uses;              // by slot of kind->uses: a resource, or -1
+  std::vector<int> uses;                       // by slot of kind->uses: a resource, or -1
   uint32_t executor = 0;
   abi::Policy policy = abi::Policy::kJoin;
   uint32_t batch_max = 16, batch_wait_us = 1000;
@@ -54,7 +54,7 @@ struct PlanEdge {
   std::string name;
   uint32_t producer = 0, producer_port = 0;
   std::vector<PlanConsumer> consumers;
-  bool feedback = false;  // for at least one of its consumers
+  bool feedback = false;           // for at least one of its consumers
   std::string type, shape, dtype;  // the shape with the numbers that unification found
 };
 

@@ -62,7 +62,8 @@ void BlankBad(const OutlineBlock& block, std::string* text) {
                                      (*text)[next] == '\t' || (*text)[next] == '\r')) {
         ++next;
       }
-      if (next < text->size() && ((*text)[next] == ',' || (*text)[next] == ';')) (*text)[next] = ' ';
+      if (next < text->size() && ((*text)[next] == ',' || (*text)[next] == ';'))
+        (*text)[next] = ' ';
       continue;
     }
     for (const OutlineValue& value : field.values) {
@@ -127,15 +128,18 @@ class Subgraphs {
     const OutlineValue* name = block.Find("name");
     if (name == nullptr || name->type != OutlineValue::Type::kText) return true;  // told later
     if (!IsIdentifier(name->text) || name->text.size() > 64) {
-      reporter_->Error(name->span, "a subgraph's name becomes a kind: letters, digits and '_' only");
+      reporter_->Error(name->span,
+                       "a subgraph's name becomes a kind: letters, digits and '_' only");
       return false;
     }
     static const std::set<std::string, std::less<>> kFields = {
-        "name",  "in",        "out",           "use",   "feedback",      "executor",
-        "policy", "batch_max", "batch_wait_us", "queue", "max_in_flight", "bypass", "kind"};
+        "name",          "in",     "out",       "use",           "feedback",
+        "executor",      "policy", "batch_max", "batch_wait_us", "queue",
+        "max_in_flight", "bypass", "kind"};
     if (kFields.count(name->text)) {
-      reporter_->Error(name->span, Quote(name->text) + " is a field of every node and cannot be a "
-                                   "subgraph's name");
+      reporter_->Error(name->span, Quote(name->text) +
+                                       " is a field of every node and cannot be a "
+                                       "subgraph's name");
       return false;
     }
     if (const abi::Kind* kind = index_.Find(name->text)) {

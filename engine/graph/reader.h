@@ -20,8 +20,8 @@ namespace engine::graph {
 class Reporter;
 
 // The text of a file, or nothing and a reason. A seam for tests.
-using FileSource = std::function<std::optional<std::string>(const std::string& path,
-                                                            std::string* reason)>;
+using FileSource =
+    std::function<std::optional<std::string>(const std::string& path, std::string* reason)>;
 // Reads the disk; refuses files greater than kMaxFileBytes and what is no file.
 FileSource DiskFiles();
 
@@ -33,7 +33,7 @@ struct ReadFile {
   std::unique_ptr<SourceFile> source;
   std::unique_ptr<OutlineBlock> outline;
   std::unique_ptr<google::protobuf::Message> message;  // a Pipeline
-  bool whole = false;  // its syntax is good
+  bool whole = false;                                  // its syntax is good
 
   Block block() const { return {message.get(), outline.get(), {source.get(), 0, 0}}; }
 };

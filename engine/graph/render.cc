@@ -83,8 +83,8 @@ std::string RenderDot(const Plan& plan) {
     const Vertex& x = picture.vertices[v];
     std::string style = x.resource ? "rounded" : "";
     if (x.bypassed) style += style.empty() ? "dotted" : ",dotted";
-    out << "  v" << v << " [label=\"" << Escape(x.name) << "\\n" << Escape(x.kind)
-        << "\", shape=box";
+    out << "  v" << v << " [label=\"" << Escape(x.name) << "\\n"
+        << Escape(x.kind) << "\", shape=box";
     if (!style.empty()) out << ", style=\"" << style << "\"";
     out << "];\n";
   }

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <charconv>
+#include <cmath>
 #include <set>
 
 #include "engine/graph/schema_parts.h"
@@ -144,11 +145,10 @@ std::string AddSubgraphMessage(const SubgraphKind& subgraph, pb::FileDescriptorP
     field->set_name(option.name);
     field->set_number(++number);
     field->set_label(pb::FieldDescriptorProto::LABEL_OPTIONAL);
-    field->set_type(option.type == OptionType::kText ? pb::FieldDescriptorProto::TYPE_STRING
-                    : option.type == OptionType::kInteger
-                        ? pb::FieldDescriptorProto::TYPE_INT64
-                    : option.type == OptionType::kNumber ? pb::FieldDescriptorProto::TYPE_DOUBLE
-                                                         : pb::FieldDescriptorProto::TYPE_BOOL);
+    field->set_type(option.type == OptionType::kText      ? pb::FieldDescriptorProto::TYPE_STRING
+                    : option.type == OptionType::kInteger ? pb::FieldDescriptorProto::TYPE_INT64
+                    : option.type == OptionType::kNumber  ? pb::FieldDescriptorProto::TYPE_DOUBLE
+                                                          : pb::FieldDescriptorProto::TYPE_BOOL);
     auto* place = file->mutable_source_code_info()->add_location();
     for (int step : {4, file->message_type_size() - 1, 2, number - 1}) place->add_path(step);
     for (int i = 0; i < 3; ++i) place->add_span(0);
@@ -209,8 +209,9 @@ Status Schema::Build(const abi::KindIndex& index, const std::vector<SubgraphKind
     return Error(ENGINE_INTERNAL, "the built-in schema cannot be read");
   }
   for (const pb::FileDescriptorProto& file : base.file()) {
-    const bool is_base = file.name().size() >= sizeof(kBaseFile) - 1 &&
-                         file.name().substr(file.name().size() - sizeof(kBaseFile) + 1) == kBaseFile;
+    const bool is_base =
+        file.name().size() >= sizeof(kBaseFile) - 1 &&
+        file.name().substr(file.name().size() - sizeof(kBaseFile) + 1) == kBaseFile;
     if (is_base) {
       impl->composed = file;
       impl->composed.set_name("engine/pipeline.proto");
@@ -295,8 +296,11 @@ Annotations AnnotationsOf(const pb::FieldDescriptor& field) {
 
 std::string DescribeAnnotations(const Annotations& a) {
   auto number = [](double value) {
-    char text[32];
-    return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+    char text[40];
+    const bool whole = value == std::floor(value) && std::fabs(value) < 1e15;
+    return std::string(
+        text, whole ? std::to_chars(text, text + sizeof text, static_cast<int64_t>(value)).ptr
+                    : std::to_chars(text, text + sizeof text, value).ptr);
   };
   std::string out;
   auto add = [&](const std::string& part) { out += (out.empty() ? "" : ", ") + part; };
@@ -316,15 +320,22 @@ std::string DescribeAnnotations(const Annotations& a) {
 
 std::optional<uint64_t> ParseByteSize(std::string_view text) {
   double number = 0;
-  auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number,
-                                        std::chars_format::fixed);
+  auto [end, problem] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   if (problem != std::errc() || !(number >= 0)) return std::nullopt;
   std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
   while (!unit.empty() && unit[0] == ' ') unit.remove_prefix(1);
-  static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1},       {"B", 1},      {"kB", 1e3},           {"KB", 1e3},
-      {"MB", 1e6},   {"GB", 1e9},   {"TB", 1e12},          {"KiB", 1024.0},
-      {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0}};
+  static constexpr std::pair<std::string_view, double> kUnits[] = {{"", 1},
+                                                                   {"B", 1},
+                                                                   {"kB", 1e3},
+                                                                   {"KB", 1e3},
+                                                                   {"MB", 1e6},
+                                                                   {"GB", 1e9},
+                                                                   {"TB", 1e12},
+                                                                   {"KiB", 1024.0},
+                                                                   {"MiB", 1048576.0},
+                                                                   {"GiB", 1073741824.0},
+                                                                   {"TiB", 1099511627776.0}};
   for (const auto& [name, factor] : kUnits) {
     if (unit != name) continue;
     const double bytes = number * factor;

@@ -56,7 +56,7 @@ void Explain(const pb::Descriptor& message, pb::FileDescriptorProto* file, std::
     std::vector<int> at = path;
     at.insert(at.end(), {2, i});
     if (auto it = places.find(at); it != places.end()) {
-      it->second->mutable_leading_comments()->append(" Limits: " + words + ".\n");
+      it->second->mutable_leading_comments()->append("Limits: " + words + ".\n");
     }
   }
   for (int i = 0; i < message.nested_type_count(); ++i) {
@@ -64,6 +64,16 @@ void Explain(const pb::Descriptor& message, pb::FileDescriptorProto* file, std::
     at.insert(at.end(), {3, i});
     Explain(*message.nested_type(i), file, at);
   }
+}
+
+// DebugString puts "// " before each line as it is; protoc left the space behind "//" in it.
+void Unindent(std::string* comment) {
+  std::string out;
+  for (size_t i = 0; i < comment->size(); ++i) {
+    const bool begins = i == 0 || (*comment)[i - 1] == '\n';
+    if (!begins || (*comment)[i] != ' ') out += (*comment)[i];
+  }
+  *comment = out;
 }
 
 std::string WrapperName(const std::string& file) {
@@ -123,6 +133,11 @@ std::string ExportSchema(const Schema::Impl& impl) {
   }
   for (auto& message : *merged.mutable_message_type()) Clean(renames, &message);
   merged.clear_extension();
+  for (auto& place : *merged.mutable_source_code_info()->mutable_location()) {
+    if (place.has_leading_comments()) Unindent(place.mutable_leading_comments());
+    if (place.has_trailing_comments()) Unindent(place.mutable_trailing_comments());
+    for (auto& comment : *place.mutable_leading_detached_comments()) Unindent(&comment);
+  }
   merged.DiscardUnknownFields();
   pb::DescriptorPool pool;
   const pb::FileDescriptor* file = pool.BuildFile(merged);

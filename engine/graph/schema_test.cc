@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <cstdlib>
@@ -14,9 +13,9 @@
 namespace engine::graph {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::CompileSchema;
 using testing::FakeKinds;
+using ::testing::HasSubstr;
 
 std::string Failure(const abi::KindIndex& index) {
   std::unique_ptr<Schema> schema;
@@ -32,8 +31,8 @@ bool ProtocReads(const std::string& schema, const std::string& pipeline) {
   std::ofstream(folder / "in.pbtxt") << pipeline;
   const std::string command = "cd " + folder.string() +
                               " && protoc --encode=engine.Pipeline pipeline.proto < in.pbtxt > out";
-  const bool good = std::system(command.c_str()) == 0 &&
-                    std::filesystem::file_size(folder / "out") > 0;
+  const bool good =
+      std::system(command.c_str()) == 0 && std::filesystem::file_size(folder / "out") > 0;
   std::filesystem::remove_all(folder);
   return good;
 }
@@ -50,7 +49,7 @@ TEST(Schema, ExportIsReadByProtoc) {
   EXPECT_THAT(text, HasSubstr("// Tokens of a page."));
   EXPECT_THAT(text, HasSubstr("// Limits: 1 to 256 tokens."));
   EXPECT_THAT(text, HasSubstr("// Values that whoever runs the pipeline may choose."));
-  EXPECT_THAT(text, ::testing::Not(HasSubstr("import ")));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("import \"")));
 }
 
 TEST(Schema, NumbersOfKindsDoNotDependOnOtherKinds) {

@@ -84,7 +84,9 @@ Version Above(const Version& v, bool caret) {
 
 bool IsVersion(std::string_view text) { return Parse(text).has_value(); }
 
-int CompareVersions(std::string_view a, std::string_view b) { return Compare(*Parse(a), *Parse(b)); }
+int CompareVersions(std::string_view a, std::string_view b) {
+  return Compare(*Parse(a), *Parse(b));
+}
 
 bool InRange(std::string_view version, std::string_view range, std::string* error) {
   error->clear();

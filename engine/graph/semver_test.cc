@@ -13,8 +13,9 @@ bool In(const char* version, const char* range) {
 }
 
 TEST(Semver, OrdersAsTheStandardDoes) {
-  const char* ordered[] = {"1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
-                           "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.10.0"};
+  const char* ordered[] = {"1.0.0-alpha",  "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
+                           "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1",       "1.0.0",
+                           "1.0.1",        "1.10.0"};
   for (size_t i = 0; i + 1 < std::size(ordered); ++i) {
     EXPECT_LT(CompareVersions(ordered[i], ordered[i + 1]), 0) << ordered[i];
     EXPECT_GT(CompareVersions(ordered[i + 1], ordered[i]), 0) << ordered[i];

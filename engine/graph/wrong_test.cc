@@ -1,9 +1,9 @@
 // Every file of testdata/wrong says by itself which errors it must give. A line of the form
 //   #          ^ words | more words
 // expects an error on the last line before it that is not such a line, in the caret's column, that
-// holds each of the words; "#@7 words" gives the column as a number, and "#@0" any place. Words that
-// begin with "warning:" expect a warning. Nothing else may be reported, and the order is that of
-// the file.
+// holds each of the words; "#@7 words" gives the column as a number, and "#@0" any place. Words
+// that begin with "warning:" expect a warning. Nothing else may be reported, and the order is that
+// of the file.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -41,7 +41,8 @@ std::vector<Expected> Expectations(const std::string& text) {
     ++line;
     Expected e;
     size_t words = 0;
-    const size_t mark = row.empty() || row[0] != '#' ? std::string::npos : row.find_first_not_of(' ', 1);
+    const size_t mark =
+        row.empty() || row[0] != '#' ? std::string::npos : row.find_first_not_of(' ', 1);
     if (mark != std::string::npos && row[mark] == '^') {
       e.column = static_cast<int>(mark) + 1;
       words = mark + 1;
@@ -112,8 +113,8 @@ TEST_P(WrongFile, GivesTheErrorsThatItSays) {
   ASSERT_FALSE(expected.empty()) << "the file expects nothing";
   Plan plan;
   std::vector<Diagnostic> got;
-  const bool good = LoadPipeline({.path = GetParam().string()}, testing::FakeKinds(), {}, &plan,
-                                 &got);
+  const bool good =
+      LoadPipeline({.path = GetParam().string()}, testing::FakeKinds(), {}, &plan, &got);
   const bool only_warnings =
       std::all_of(expected.begin(), expected.end(), [](const Expected& e) { return e.warning; });
   EXPECT_EQ(good, only_warnings);

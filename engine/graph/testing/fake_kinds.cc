@@ -143,7 +143,8 @@ abi::Kind Resource(std::string name, std::string plugin, std::string options, st
 }
 
 abi::Kind Transform(std::string name, std::string plugin, std::string options, abi::Phase phase) {
-  abi::Kind kind = Resource(std::move(name), std::move(plugin), std::move(options), "engine.Model/1");
+  abi::Kind kind =
+      Resource(std::move(name), std::move(plugin), std::move(options), "engine.Model/1");
   kind.role = abi::Role::kTransform;
   kind.accepts = "engine.Model/1";
   kind.phase = phase;
@@ -214,14 +215,15 @@ abi::KindIndex Make() {
   add(Transform("lora", "engine.lora", "fake.lora.Options", abi::Phase::kAdapter));
   add(Transform("kv_cache", "engine.kv_cache", "fake.kv.Options", abi::Phase::kKvStorage));
 
-  abi::Kind kind = Node("http_api", {Port("EVENT", "engine.Event/1")},
-                        {Port("REQUEST", "engine.Request/1")});
+  abi::Kind kind =
+      Node("http_api", {Port("EVENT", "engine.Event/1")}, {Port("REQUEST", "engine.Request/1")});
   kind.options_message = "fake.serving.HttpApi";
   kind.policies = {abi::Policy::kAny};
   kind.emission = abi::Emission::kMany;
   kind.executor = "io";
   add(kind);
-  kind = Node("tokenize", {Port("REQUEST", "engine.Request/1")}, {Port("PROMPT", "engine.Prompt/1")});
+  kind =
+      Node("tokenize", {Port("REQUEST", "engine.Request/1")}, {Port("PROMPT", "engine.Prompt/1")});
   kind.uses = {Model()};
   add(kind);
   kind = Node("batcher", {Port("NEW", "engine.Prompt/1"), Port("RUNNING", "engine.Sampled/1")},
