@@ -4,7 +4,8 @@
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/dijkstra_shortest_paths.hpp>
 #include <boost/graph/strong_components.hpp>
-#include <boost/graph/topological_sort.hpp>
+#include <functional>
+#include <queue>
 
 #include "engine/graph/check.h"
 #include "engine/graph/diagnostic.h"
@@ -176,18 +177,40 @@ void CheckDomains(Work* work) {
   }
 }
 
+// A topological order that stays as near to the order of the file as it can, so that plans and
+// pictures read like their text; short of nodes when there is a cycle.
+std::vector<int> FileOrder(const Graph& graph) {
+  std::vector<int> open(boost::num_vertices(graph), 0);
+  for (size_t n = 0; n < open.size(); ++n) {
+    for (auto [e, end] = boost::out_edges(n, graph); e != end; ++e)
+      ++open[boost::target(*e, graph)];
+  }
+  std::priority_queue<int, std::vector<int>, std::greater<int>> ready;
+  for (size_t n = 0; n < open.size(); ++n) {
+    if (open[n] == 0) ready.push(static_cast<int>(n));
+  }
+  std::vector<int> order;
+  while (!ready.empty()) {
+    order.push_back(ready.top());
+    ready.pop();
+    for (auto [e, end] = boost::out_edges(order.back(), graph); e != end; ++e) {
+      const int to = static_cast<int>(boost::target(*e, graph));
+      if (--open[to] == 0) ready.push(to);
+    }
+  }
+  return order;
+}
+
 }  // namespace
 
 void CheckFlow(Work* work) {
   const Graph forward = BuildGraph(*work, false);
   CheckCycles(work, forward);
-  std::vector<size_t> reversed;
-  try {
-    boost::topological_sort(forward, std::back_inserter(reversed));
-  } catch (const boost::not_a_dag&) {
-    return;  // told above
+  work->node_order = FileOrder(forward);
+  if (work->node_order.size() < work->nodes.size()) {
+    work->node_order.clear();
+    return;  // a cycle, told above
   }
-  work->node_order.assign(reversed.rbegin(), reversed.rend());
   CheckRoom(work, BuildGraph(*work, true));
   CheckDomains(work);
 }

@@ -42,6 +42,9 @@ TEST(LoadPipeline, ReadsTheDesignsExample) {
   EXPECT_EQ(plan.resources[1].options, std::string("\x08\0", 2));
   ASSERT_EQ(plan.nodes.size(), 7u);
   ASSERT_EQ(plan.edges.size(), 7u);
+  std::vector<std::string> nodes;
+  for (const PlanNode& n : plan.nodes) nodes.push_back(n.name);
+  EXPECT_THAT(nodes, ElementsAre("api", "encode", "batch", "forward", "sample", "decode", "watch"));
   const PlanNode& batch = NodeOf(plan, "batch");
   EXPECT_EQ(batch.options, "\x08 ");  // max_batch: 32
   ASSERT_EQ(batch.inputs.size(), 2u);

@@ -115,8 +115,9 @@ void Arrow(double x1, double y1, double x2, double y2, const std::string& label,
            std::ostream& out) {
   const double bend = std::max(30.0, (x2 - x1) / 2);
   out << "<path class=\"edge\" d=\"M" << x1 << " " << y1 << " C" << x1 + bend << " " << y1 << " "
-      << x2 - bend << " " << y2 << " " << x2 << " " << y2 << "\"/>\n"
-      << "<text class=\"label\" x=\"" << (x1 + x2) / 2 << "\" y=\"" << (y1 + y2) / 2 - 5 << "\">"
+      << x2 - bend << " " << y2 << " " << x2 << " " << y2 << "\"/>\n";
+  if (label.empty()) return;
+  out << "<text class=\"label\" x=\"" << (x1 + x2) / 2 << "\" y=\"" << (y1 + y2) / 2 - 5 << "\">"
       << Escape(label) << "</text>\n";
 }
 
