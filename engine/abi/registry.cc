@@ -267,9 +267,13 @@ std::vector<std::string> PluginFolders() {
       rest.remove_prefix(colon + 1);
     }
   }
-  const fs::path binary = boost::dll::program_location();
-  folders.push_back((binary.parent_path().parent_path() / "lib/engine/plugins").string());
+  folders.push_back(InstallPrefix() + "/lib/engine/plugins");
   return folders;
+}
+
+std::string InstallPrefix() {
+  const fs::path binary = boost::dll::program_location();
+  return binary.parent_path().parent_path().string();
 }
 
 }  // namespace engine::abi

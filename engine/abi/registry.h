@@ -62,6 +62,8 @@ class Registry {
 // Folders to search: ENGINE_PLUGIN_PATH (colon-separated), then the folder of shipped plugins
 // beside the running binary (../lib/engine/plugins).
 std::vector<std::string> PluginFolders();
+// The folder above the running binary's: the prefix of a build or an installation.
+std::string InstallPrefix();
 
 }  // namespace engine::abi
 

@@ -132,15 +132,18 @@ void SiluMultiply(float* gate, const float* up, int64_t count) {
   });
 }
 
-RopeTable RopeTable::Make(int64_t positions, int64_t head_dim, double theta) {
+RopeTable RopeTable::Make(int64_t positions, int64_t head_dim, double theta,
+                          std::span<const double> divisors) {
   RopeTable table;
   table.half = head_dim / 2;
   table.cos.resize(static_cast<size_t>(positions * table.half));
   table.sin.resize(table.cos.size());
   for (int64_t i = 0; i < table.half; ++i) {
-    // In float, as Hugging Face computes it, so that long contexts agree.
-    const float frequency = 1.0f / std::pow(static_cast<float>(theta),
-                                            static_cast<float>(2 * i) / static_cast<float>(head_dim));
+    // The angle is a product in float, as Hugging Face computes it, so that long contexts agree.
+    double exact = 1.0 / std::pow(theta, 2.0 * static_cast<double>(i) /
+                                             static_cast<double>(head_dim));
+    if (!divisors.empty()) exact /= divisors[static_cast<size_t>(i)];
+    const auto frequency = static_cast<float>(exact);
     for (int64_t p = 0; p < positions; ++p) {
       const double angle = static_cast<double>(static_cast<float>(p) * frequency);
       table.cos[static_cast<size_t>(p * table.half + i)] = static_cast<float>(std::cos(angle));

@@ -42,8 +42,10 @@ void SiluMultiply(float* gate, const float* up, int64_t count);
 struct RopeTable {
   int64_t half = 0;
   std::vector<float> cos, sin;
-  // Su et al. 2021, arXiv:2104.09864, with halves rotated as Hugging Face does.
-  static RopeTable Make(int64_t positions, int64_t head_dim, double theta);
+  // Su et al. 2021, arXiv:2104.09864, with halves rotated as Hugging Face does. `divisors` scale the
+  // frequencies, one a half dimension; empty: none.
+  static RopeTable Make(int64_t positions, int64_t head_dim, double theta,
+                        std::span<const double> divisors = {});
 };
 // Rotates `heads` heads of head_dim at x in place, for one position.
 void Rope(float* x, int64_t heads, int64_t head_dim, int64_t position, const RopeTable& table);

@@ -7,11 +7,6 @@
 #
 # Uses ENGINE_PROTOC_GEN (target or path of protoc-gen-engine), ENGINE_SDK_PROTO_DIR,
 # ENGINE_SDK_VERSION_SCRIPT.
-if(NOT DEFINED ENGINE_TORCH_TARGET)
-  # 2.13: the first release that has every function the stable headers of the SDK use.
-  set(ENGINE_TORCH_TARGET 0x020d000000000000)
-endif()
-
 function(engine_plugin name)
   cmake_parse_arguments(arg "" "OPTIONS;TIER;OUTPUT_DIR" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_TIER)
@@ -29,6 +24,10 @@ function(engine_plugin name)
   set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${ENGINE_SDK_VERSION_SCRIPT})
 
   if(arg_TIER STREQUAL "STABLE")
+    if(NOT DEFINED ENGINE_TORCH_TARGET)
+      # 2.13: the first release that has every function the headers of the SDK use.
+      set(ENGINE_TORCH_TARGET 0x020d000000000000)
+    endif()
     target_compile_definitions(${name} PRIVATE TORCH_TARGET_VERSION=${ENGINE_TORCH_TARGET}
                                                TORCH_STABLE_ONLY)
     target_include_directories(${name} SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})

@@ -108,23 +108,22 @@ class Call {
 
 // What a contract says of itself besides ports and slots.
 struct KindInfo {
-  std::string_view name, doc;
-  std::string_view options;  // message name, set by Node::Options
+  std::string_view name = {}, doc = {};
   engine_emission emission = ENGINE_EMIT_ONE;
   uint32_t policies = ENGINE_POLICY_JOIN;
   uint32_t default_policy = ENGINE_POLICY_JOIN;
   uint32_t max_in_flight = 1;
-  std::string_view executor, bypass;
+  std::string_view executor = {}, bypass = {};
 };
 
 struct PortInfo {
-  std::string_view name, doc;
+  std::string_view name = {}, doc = {};
   std::string_view shape = {}, dtype = {};
   uint32_t flags = 0;  // engine_port_flags
 };
 
 struct SlotInfo {
-  std::string_view name, doc;
+  std::string_view name = {}, doc = {};
   bool mutates = false, optional = false;
 };
 

@@ -93,7 +93,7 @@ class Diff {
 };
 
 struct TransformInfo {
-  std::string_view name, doc;
+  std::string_view name = {}, doc = {};
   engine_phase phase;
   std::string_view accepts = ENGINE_TYPE_MODEL, provides = ENGINE_TYPE_MODEL;
 };

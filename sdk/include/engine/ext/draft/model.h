@@ -115,6 +115,15 @@ typedef struct engine_low_rank {
   double scale;
 } engine_low_rank;
 
+/* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
+ * and how often differs (recomputation, tracing). Lowering looks through it. */
+#define ENGINE_EXT_SAME_FUNCTION "engine.same_function/1"
+typedef struct engine_same_function {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const engine_site_impl* base;
+} engine_same_function;
+
 /* engine.kv_view/1: keys and values of all blocks in pages of one pool. A page index names the
  * same page in every block. A page of one block holds f32 keys [kv_heads][head_dim][page_tokens],
  * then f32 values [kv_heads][page_tokens][head_dim], 64-byte aligned. */

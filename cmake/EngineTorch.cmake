@@ -1,0 +1,31 @@
+# LibTorch by its headers and libraries: LIBTORCH, then Torch_DIR, then the wheel that the set-up
+# put into .deps. find_package(Torch) is not used: it also looks for what is not needed here.
+if(NOT LIBTORCH AND DEFINED ENV{LIBTORCH})
+  set(LIBTORCH $ENV{LIBTORCH})
+endif()
+if(NOT LIBTORCH AND NOT Torch_DIR AND DEFINED ENV{Torch_DIR})
+  set(Torch_DIR $ENV{Torch_DIR})
+endif()
+if(NOT LIBTORCH AND Torch_DIR)
+  get_filename_component(LIBTORCH "${Torch_DIR}/../../.." ABSOLUTE)
+endif()
+if(NOT LIBTORCH)
+  file(GLOB found ${CMAKE_SOURCE_DIR}/.deps/torch/torch ${CMAKE_SOURCE_DIR}/.deps/*/torch)
+  if(found)
+    list(GET found 0 LIBTORCH)
+  endif()
+endif()
+if(NOT EXISTS "${LIBTORCH}/include/torch/csrc/stable/tensor.h")
+  message(FATAL_ERROR "LibTorch 2.13 was not found${LIBTORCH}. Run `make setup`, or set LIBTORCH to "
+                      "a folder with include/ and lib/, or Torch_DIR to its share/cmake/Torch.")
+endif()
+message(STATUS "LibTorch: ${LIBTORCH}")
+set(TORCH_INCLUDE_DIRS ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
+
+add_library(engine_torch INTERFACE)
+target_include_directories(engine_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+target_link_directories(engine_torch INTERFACE ${LIBTORCH}/lib)
+# The binary must name LibTorch even where it calls it only through plugins.
+target_link_libraries(engine_torch INTERFACE -Wl,--no-as-needed torch_cpu c10 torch -Wl,--as-needed)
+set(CMAKE_BUILD_RPATH ${LIBTORCH}/lib)
+list(APPEND CMAKE_INSTALL_RPATH ${LIBTORCH}/lib)

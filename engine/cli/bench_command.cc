@@ -1,0 +1,4 @@
+#include "engine/cli/commands.h"
+namespace engine::cli {
+int BenchCommand(const BenchArgs&) { return kBadInput; }
+}

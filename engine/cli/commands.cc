@@ -1,0 +1,125 @@
+// The commands that read and tell: check, explain, graph, schema, inspect, plugin list.
+#include "engine/cli/commands.h"
+
+#include <cstdio>
+#include <map>
+
+#include "engine/graph/explain.h"
+#include "engine/graph/inspect.h"
+#include "engine/graph/render.h"
+#include "engine/graph/schema.h"
+#include "engine/model/maker.h"
+
+namespace engine::cli {
+namespace {
+
+void Print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  if (!text.empty() && text.back() != '\n') std::fputc('\n', stdout);
+}
+
+}  // namespace
+
+int CheckCommand(const PipelineArgs& args) {
+  graph::Plan plan;
+  if (!LoadPlan(args, &plan)) return kBadInput;
+  std::printf("%s: good: %zu resources, %zu nodes, %zu edges\n", args.file.c_str(),
+              plan.resources.size(), plan.nodes.size(), plan.edges.size());
+  return kOk;
+}
+
+int ExplainCommand(const PipelineArgs& args) {
+  graph::Plan plan;
+  if (!LoadPlan(args, &plan)) return kBadInput;
+  model::Maker maker(TheRegistry());
+  std::map<std::string, std::string> diffs;
+  std::vector<runtime::ResourceSlot> slots(plan.resources.size());
+  int exit_code = kOk;
+  for (size_t i = 0; i < plan.resources.size(); ++i) {
+    const graph::PlanResource& resource = plan.resources[i];
+    const runtime::ResourceSlot from =
+        resource.from < 0 ? nullptr : slots[static_cast<size_t>(resource.from)];
+    if (resource.bypassed) {
+      slots[i] = from;
+      continue;
+    }
+    if (resource.from >= 0 && from == nullptr) continue;  // what it needs failed already
+    model::ResourcePlan planned;
+    const Status status = maker.Explain(resource, from, &slots[i], &planned);
+    if (!status.ok()) {
+      PrintStatus(status);
+      exit_code = kFailed;
+      continue;
+    }
+    std::string text = planned.summary;
+    for (const std::string& line : planned.lines) text += "\n" + line;
+    diffs[resource.name] = text;
+  }
+  Print(graph::Explain(plan, diffs));
+  return exit_code;
+}
+
+int GraphCommand(const PipelineArgs& args, const std::string& format) {
+  graph::Plan plan;
+  if (!LoadPlan(args, &plan)) return kBadInput;
+  Print(format == "mermaid" ? graph::RenderMermaid(plan)
+        : format == "svg"   ? graph::RenderSvg(plan)
+                            : graph::RenderDot(plan));
+  return kOk;
+}
+
+int SchemaCommand(const std::string& file) {
+  std::unique_ptr<graph::Schema> schema;
+  const Status status = graph::Schema::Build(TheRegistry().index(), {}, &schema);
+  if (!status.ok()) {
+    PrintStatus(status);
+    return kFailed;
+  }
+  const std::string text = schema->Export();
+  if (file.empty()) {
+    Print(text);
+    return kOk;
+  }
+  std::FILE* out = std::fopen(file.c_str(), "w");
+  if (out == nullptr) {
+    std::fprintf(stderr, "engine: error: file '%s' cannot be written\n", file.c_str());
+    return kBadInput;
+  }
+  const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
+  return std::fclose(out) == 0 && written ? kOk : kFailed;
+}
+
+int InspectCommand(const std::string& what) {
+  std::unique_ptr<graph::Schema> schema;
+  Status status = graph::Schema::Build(TheRegistry().index(), {}, &schema);
+  std::string text;
+  if (status.ok()) status = graph::Inspect(*schema, what, &text);
+  if (!status.ok()) {
+    PrintStatus(status);
+    return kBadInput;
+  }
+  Print(text);
+  return kOk;
+}
+
+int PluginListCommand(bool why) {
+  const abi::KindIndex& index = TheRegistry().index();
+  for (const abi::Plugin& plugin : index.plugins) {
+    std::string kinds;
+    for (const std::string& kind : plugin.kinds) kinds += (kinds.empty() ? "" : ", ") + kind;
+    std::printf("%-20s %-8s %-7s %s\n%20s kinds: %s\n", plugin.id.c_str(), plugin.version.c_str(),
+                plugin.tier.c_str(), plugin.summary.c_str(), "", kinds.c_str());
+    if (why && !plugin.path.empty()) std::printf("%20s from: %s\n", "", plugin.path.c_str());
+  }
+  if (why) {
+    std::printf("searched:\n");
+    for (const std::string& folder : abi::PluginFolders()) std::printf("  %s\n", folder.c_str());
+    for (const abi::Refusal& refusal : index.refused) std::printf("%s", refusal.details.c_str());
+  } else if (!index.refused.empty()) {
+    std::printf("%zu file%s refused; `engine plugin list --why` tells the reasons\n",
+                index.refused.size(), index.refused.size() == 1 ? " was" : "s were");
+  }
+  return kOk;
+}
+
+}  // namespace engine::cli

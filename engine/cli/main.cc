@@ -1,0 +1,98 @@
+// engine: the command line.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "engine/abi/host.h"
+#include "engine/cli/commands.h"
+
+namespace {
+
+using engine::cli::PipelineArgs;
+
+// FILE [VALUE] [--set PATH=VALUE]...
+void AddPipeline(CLI::App* app, PipelineArgs* args) {
+  app->add_option("file", args->file, "Pipeline file (.pbtxt)")->required();
+  app->add_option("value", args->positional, "Value of the param marked positional");
+  // One value an occurrence, so that the bare argument may follow.
+  app->add_option("--set", args->sets, "PATH=VALUE or PARAM=VALUE; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace engine::cli;
+  CLI::App app("Runs, serves and trains language models from dataflow pipelines.", "engine");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string(engine::abi::kEngineVersion));
+  int exit_code = kOk;
+
+  RunArgs run;
+  CLI::App* run_app = app.add_subcommand("run", "Run a pipeline to its end");
+  AddPipeline(run_app, &run.pipeline);
+  run_app->add_option("--trace", run.trace, "Write a Chrome/Perfetto trace to this file");
+  run_app->add_option("--control", run.control, "Listen for operators on HOST:PORT");
+  run_app->add_flag("--stats", run.stats, "Print a table of all nodes at the end");
+  run_app->add_flag("-v,--verbose", run.verbose, "Log what the engine does");
+  run_app->callback([&] { exit_code = RunCommand(run); });
+
+  PipelineArgs check;
+  CLI::App* check_app = app.add_subcommand("check", "Check a pipeline without running it");
+  AddPipeline(check_app, &check);
+  check_app->callback([&] { exit_code = CheckCommand(check); });
+
+  PipelineArgs explain;
+  CLI::App* explain_app =
+      app.add_subcommand("explain", "Print the expanded plan with each transform's diff and bytes");
+  AddPipeline(explain_app, &explain);
+  explain_app->callback([&] { exit_code = ExplainCommand(explain); });
+
+  PipelineArgs graph;
+  std::string format = "dot";
+  CLI::App* graph_app = app.add_subcommand("graph", "Draw a pipeline");
+  AddPipeline(graph_app, &graph);
+  graph_app->add_option("--format", format, "dot, mermaid or svg")
+      ->check(CLI::IsMember({"dot", "mermaid", "svg"}));
+  graph_app->callback([&] { exit_code = GraphCommand(graph, format); });
+
+  std::string schema_file;
+  CLI::App* schema_app =
+      app.add_subcommand("schema", "Write the pipeline language, with all kinds found, as .proto");
+  schema_app->add_option("file", schema_file, "Where to; standard output when left out");
+  schema_app->callback([&] { exit_code = SchemaCommand(schema_file); });
+
+  std::string what;
+  CLI::App* inspect_app = app.add_subcommand("inspect", "The manual of plugins, kinds and options");
+  inspect_app->add_option("what", what, "PLUGIN, KIND or KIND.option; all when left out");
+  inspect_app->callback([&] { exit_code = InspectCommand(what); });
+
+  CLI::App* plugin_app = app.add_subcommand("plugin", "Plugins");
+  plugin_app->require_subcommand(1);
+  bool why = false;
+  CLI::App* list_app = plugin_app->add_subcommand("list", "The plugins found");
+  list_app->add_flag("--why", why, "Also where from, and why files were refused");
+  list_app->callback([&] { exit_code = PluginListCommand(why); });
+
+  BenchArgs bench;
+  CLI::App* bench_app =
+      app.add_subcommand("bench", "Measure a pipeline, and what each optimization in it brings");
+  AddPipeline(bench_app, &bench.pipeline);
+  bench_app->add_flag("--ablate", bench.ablate, "Also without each optimization in turn");
+  bench_app->add_option("--json", bench.json, "Write the results to this file");
+  bench_app->add_option("--repeats", bench.repeats, "Measured runs of each variant")
+      ->check(CLI::Range(1, 1000));
+  bench_app->callback([&] { exit_code = BenchCommand(bench); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    exit_code = code == 0 ? kOk : kBadInput;
+  }
+  std::fflush(stdout);
+  // Plugins and LibTorch stay mapped, and I/O threads may sit in a read: destructors of static
+  // objects have nothing left to do that the system does not do.
+  std::fflush(stderr);
+  std::_Exit(exit_code);
+}

@@ -1,0 +1,111 @@
+// engine run: makes the pipeline, runs it to its end, reports.
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "engine/cli/commands.h"
+#include "engine/control/control.h"
+#include "engine/model/autograd.h"
+#include "engine/model/maker.h"
+#include "engine/runtime/pipeline.h"
+#include "engine/runtime/services.h"
+
+namespace engine::cli {
+namespace {
+
+std::atomic<int> g_signals{0};
+
+// The first one drains; the second one ends the process at once.
+void OnSignal(int) {
+  if (g_signals.fetch_add(1) >= 1) _exit(kInterrupted);
+}
+
+void PrintStats(const runtime::RunReport& report) {
+  std::fprintf(stderr, "%-24s %-16s %10s %10s %8s %12s %12s %12s %6s\n", "node", "kind", "calls",
+               "emitted", "failed", "total ms", "mean us", "max us", "queue");
+  for (const runtime::NodeStats& n : report.nodes) {
+    const double total = static_cast<double>(n.total_ns);
+    std::fprintf(stderr, "%-24s %-16s %10llu %10llu %8llu %12.2f %12.2f %12.2f %6u\n",
+                 n.name.c_str(), n.kind.c_str(), static_cast<unsigned long long>(n.calls),
+                 static_cast<unsigned long long>(n.emitted),
+                 static_cast<unsigned long long>(n.failed), total / 1e6,
+                 n.calls == 0 ? 0.0 : total / 1e3 / static_cast<double>(n.calls),
+                 static_cast<double>(n.max_ns) / 1e3, n.queue_high_water);
+  }
+  if (report.dropped_packets != 0) {
+    std::fprintf(stderr, "dropped packets: %llu\n",
+                 static_cast<unsigned long long>(report.dropped_packets));
+  }
+}
+
+}  // namespace
+
+int RunCommand(const RunArgs& args) {
+  if (args.verbose) runtime::SetLogLevel(ENGINE_LOG_INFO);
+  graph::Plan plan;
+  if (!LoadPlan(args.pipeline, &plan)) return kBadInput;
+  const std::string trace_file = args.trace.empty() ? plan.trace.file : args.trace;
+
+  struct sigaction action = {};
+  action.sa_handler = &OnSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of writing, not a death
+
+  std::unique_ptr<runtime::Trace> trace;
+  if (!trace_file.empty()) trace = std::make_unique<runtime::Trace>(plan.trace.events);
+  const auto thread_state = model::CaptureThreadState();
+  runtime::RunOptions options;
+  options.thread_state = thread_state.get();
+  options.trace = trace.get();
+  model::Maker maker(TheRegistry());
+  std::unique_ptr<runtime::Pipeline> pipeline;
+  Status status = runtime::Pipeline::Make(plan, TheRegistry(), &maker, options, &pipeline);
+  if (!status.ok()) {
+    PrintStatus(status);
+    return g_signals.load() != 0 ? kInterrupted : kFailed;
+  }
+  runtime::Run& run = pipeline->run();
+  std::unique_ptr<control::Server> server;
+  if (!args.control.empty()) {
+    status = control::Server::Start(args.control, {&plan, &TheRegistry().index(), &run}, &server);
+    if (!status.ok()) {
+      PrintStatus(status);
+      return kBadInput;
+    }
+    std::fprintf(stderr, "control endpoint on http://%s\n", server->address().c_str());
+  }
+  status = run.Open();
+  if (status.ok()) {
+    run.Start();
+    bool drained = false;
+    while (!run.WaitFor(50'000'000)) {
+      if (g_signals.load() == 0 || drained) continue;
+      std::fprintf(stderr, "\nengine: draining; interrupt again to end at once\n");
+      run.Drain();
+      drained = true;
+    }
+    status = run.Wait();
+  }
+  const runtime::RunReport report = run.report();
+  server.reset();
+  if (args.stats) PrintStats(report);
+  if (trace != nullptr) {
+    std::vector<std::string> names;
+    for (const runtime::NodeStats& n : report.nodes) names.push_back(n.name);
+    const Status written = trace->Write(trace_file, names);
+    if (!written.ok()) PrintStatus(written);
+    if (status.ok()) status = written;
+  }
+  for (size_t i = 0; i < report.failures.size(); ++i) {
+    if (i != 0 || status.message() != report.failures[0].message()) PrintStatus(report.failures[i]);
+  }
+  if (!status.ok()) PrintStatus(status);
+  if (g_signals.load() != 0) return kInterrupted;
+  return status.ok() ? kOk : kFailed;
+}
+
+}  // namespace engine::cli

@@ -1,0 +1,33 @@
+// What every command begins with: services registered, plugins found, a pipeline read and checked.
+#ifndef ENGINE_CLI_SESSION_H_
+#define ENGINE_CLI_SESSION_H_
+
+#include <string>
+#include <vector>
+
+#include "engine/abi/registry.h"
+#include "engine/graph/graph.h"
+
+namespace engine::cli {
+
+// Exit codes of every command; documented in docs/pipelines.md.
+enum ExitCode { kOk = 0, kFailed = 1, kBadInput = 2, kInterrupted = 130 };
+
+// The registry of this process, filled at the first call.
+abi::Registry& TheRegistry();
+
+struct PipelineArgs {
+  std::string file;
+  std::vector<std::string> positional;
+  std::vector<std::string> sets;
+};
+
+// Reads and checks; prints all diagnostics on stderr. False when there are errors.
+bool LoadPlan(const PipelineArgs& args, graph::Plan* plan);
+
+// Prints "engine: message" with where it happened.
+void PrintStatus(const Status& status);
+
+}  // namespace engine::cli
+
+#endif  // ENGINE_CLI_SESSION_H_

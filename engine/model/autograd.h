@@ -1,0 +1,27 @@
+// The host's engine.autograd/1 and what else needs LibTorch's own C++ headers. Only autograd.cc
+// includes them: they cost half a minute a file.
+#ifndef ENGINE_MODEL_AUTOGRAD_H_
+#define ENGINE_MODEL_AUTOGRAD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/ext/draft/autograd.h"
+#include "engine/runtime/thread_state.h"
+
+namespace engine::model {
+
+const engine_autograd* AutogradHost();
+// LibTorch's thread-local state of the calling thread, to be carried onto others.
+std::unique_ptr<runtime::ThreadState> CaptureThreadState();
+// Threads that LibTorch and the kernels compute with; also sets the kernels' pool.
+void SetComputeThreads(int threads);
+int ComputeThreads();
+// TORCH_ABI_VERSION of the LibTorch that runs, and its readable fingerprint.
+uint64_t TorchAbiVersion();
+std::string TorchFingerprint();
+
+}  // namespace engine::model
+
+#endif  // ENGINE_MODEL_AUTOGRAD_H_

@@ -1,0 +1,294 @@
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "engine/kernels/parallel.h"
+#include "engine/torch_ops.h"
+
+namespace engine::model {
+
+Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out) {
+  std::lock_guard lock(mutex_);
+  if (auto it = tensors_.find(param.name); it != tensors_.end()) {
+    *out = it->second;
+    return Status();
+  }
+  Tensor tensor = ops::Empty(param.shape, dtype);
+  const TensorInfo& stored = *param.stored;
+  const int64_t columns = param.columns();
+  std::mutex status_mutex;
+  Status status;
+  kernels::ParallelFor(param.rows(), 64, [&](int64_t begin, int64_t end) {
+    Status mine;
+    if (dtype == ENGINE_F32) {
+      mine = checkpoint->ReadRows(stored, begin, end, ops::Data<float>(tensor) + begin * columns);
+    } else if (dtype == ENGINE_F64) {
+      mine = checkpoint->ReadRows(stored, begin, end, ops::Data<double>(tensor) + begin * columns);
+    } else {
+      mine = checkpoint->ReadRowsBf16(stored, begin, end,
+                                      ops::Data<uint16_t>(tensor) + begin * columns);
+    }
+    if (mine.ok()) return;
+    std::lock_guard guard(status_mutex);
+    status = std::move(mine);
+  });
+  ENGINE_RETURN_IF_ERROR(status);
+  checkpoint->Drop(stored);
+  tensors_.emplace(param.name, tensor);
+  *out = std::move(tensor);
+  return Status();
+}
+
+Status Base::Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out) {
+  std::lock_guard lock(mutex_);
+  if (auto it = packed_.find(param.name); it != packed_.end()) {
+    if ((*out = it->second.lock()) != nullptr) return Status();
+  }
+  std::shared_ptr<kernels::PackedMatrix> matrix;
+  const auto format = dtype == ENGINE_BF16 ? kernels::Format::kBf16 : kernels::Format::kF32;
+  ENGINE_RETURN_IF_ERROR(
+      kernels::PackedMatrix::Make(format, param.rows(), param.columns(), &matrix));
+  std::mutex status_mutex;
+  Status status;
+  kernels::ParallelFor(matrix->panels(), 4, [&](int64_t begin, int64_t end) {
+    std::vector<float> rows(static_cast<size_t>(kernels::kPanel * param.columns()));
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t first = p * kernels::kPanel;
+      const int64_t count = std::min(kernels::kPanel, param.rows() - first);
+      Status mine = checkpoint->ReadRows(*param.stored, first, first + count, rows.data());
+      if (!mine.ok()) {
+        std::lock_guard guard(status_mutex);
+        status = std::move(mine);
+        return;
+      }
+      matrix->SetRows(first, count, rows.data());
+    }
+  });
+  ENGINE_RETURN_IF_ERROR(status);
+  checkpoint->Drop(*param.stored);
+  packed_[param.name] = matrix;
+  *out = std::move(matrix);
+  return Status();
+}
+
+uint64_t Base::HeldBytes() const {
+  std::lock_guard lock(mutex_);
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors_) {
+    int64_t size = dtype == ENGINE_F64 ? 8 : dtype == ENGINE_F32 ? 4 : 2;
+    for (int64_t i = 0; i < tensor.dim(); ++i) size *= tensor.size(i);
+    bytes += static_cast<uint64_t>(size);
+  }
+  for (const auto& [name, weak] : packed_) {
+    if (auto matrix = weak.lock()) bytes += matrix->bytes();
+  }
+  return bytes;
+}
+
+std::shared_ptr<Model> Model::Make(std::shared_ptr<Base> base) {
+  std::shared_ptr<Model> model(new Model(std::move(base)));
+  model->BuildParams();
+  model->BuildSites();
+  return model;
+}
+
+void Model::BuildParams() {
+  const bool tied = config().tied_embedding;
+  for (const TensorInfo& tensor : base_->checkpoint->tensors()) {
+    Param param;
+    param.name = tensor.name;
+    param.shape = tensor.shape;
+    param.dtype = base_->dtype;
+    param.init_key = tensor.name;
+    param.stored = &tensor;
+    if (tied && tensor.name == "model.embed_tokens.weight") param.tie_group = "embedding";
+    params_.push_back(std::move(param));
+  }
+}
+
+void Model::BuildSites() {
+  const ModelConfig& c = config();
+  const auto add = [&](engine_site_kind kind, std::string name, int64_t in, int64_t out,
+                       int32_t block, bool weight) {
+    Site site{kind, name, weight ? name + ".weight" : "", in, out, block};
+    if (site.weight == "lm_head.weight" && c.tied_embedding) {
+      site.weight = "model.embed_tokens.weight";
+    }
+    auto impl = std::make_shared<Impl>();
+    impl->c = OriginalSite(static_cast<uint32_t>(sites_.size()), site);
+    sites_.push_back(std::move(site));
+    impls_.push_back(std::move(impl));
+  };
+  add(ENGINE_SITE_EMBEDDING, "model.embed_tokens", c.vocab, c.hidden, -1, true);
+  for (int32_t i = 0; i < c.blocks; ++i) {
+    const std::string block = "model.layers." + std::to_string(i);
+    const std::string attention = block + ".self_attn", mlp = block + ".mlp";
+    const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+    add(ENGINE_SITE_BLOCK, block, 0, 0, i, false);
+    add(ENGINE_SITE_NORM, block + ".input_layernorm", 0, 0, i, true);
+    add(ENGINE_SITE_ATTENTION, attention, 0, 0, i, false);
+    add(ENGINE_SITE_LINEAR, attention + ".q_proj", c.hidden, q, i, true);
+    add(ENGINE_SITE_LINEAR, attention + ".k_proj", c.hidden, kv, i, true);
+    add(ENGINE_SITE_LINEAR, attention + ".v_proj", c.hidden, kv, i, true);
+    add(ENGINE_SITE_KV_STORE, attention + ".kv", 0, 0, i, false);
+    add(ENGINE_SITE_LINEAR, attention + ".o_proj", q, c.hidden, i, true);
+    add(ENGINE_SITE_NORM, block + ".post_attention_layernorm", 0, 0, i, true);
+    add(ENGINE_SITE_MLP, mlp, 0, 0, i, false);
+    add(ENGINE_SITE_LINEAR, mlp + ".gate_proj", c.hidden, c.mlp, i, true);
+    add(ENGINE_SITE_LINEAR, mlp + ".up_proj", c.hidden, c.mlp, i, true);
+    add(ENGINE_SITE_LINEAR, mlp + ".down_proj", c.mlp, c.hidden, i, true);
+  }
+  add(ENGINE_SITE_NORM, "model.norm", 0, 0, -1, true);
+  add(ENGINE_SITE_HEAD, "lm_head", c.hidden, c.vocab, -1, true);
+  add(ENGINE_SITE_LOSS, "loss", 0, 0, -1, false);
+}
+
+uint32_t Model::FindSite(std::string_view name) const {
+  for (uint32_t i = 0; i < sites_.size(); ++i) {
+    if (sites_[i].name == name) return i;
+  }
+  return UINT32_MAX;
+}
+
+Param* Model::FindParam(std::string_view name) {
+  for (Param& param : params_) {
+    if (param.name == name) return &param;
+  }
+  return nullptr;
+}
+
+Status Model::Plan(const engine_transform_vtable* vtable, void* self, const std::string& resource,
+                   std::vector<SiteChange>* diff) const {
+  struct Collector {
+    const Model* model;
+    std::vector<SiteChange>* diff;
+    std::unordered_set<uint32_t> seen;
+  } collector{this, diff, {}};
+  engine_diff c = {};
+  c.struct_size = sizeof c;
+  c.self = &collector;
+  c.replace = [](void* arg, uint32_t site, engine_str note, int64_t before,
+                 int64_t after) -> engine_status* {
+    auto* to = static_cast<Collector*>(arg);
+    return Guard([&]() -> Status {
+      if (site >= to->model->sites_.size()) {
+        return Error(ENGINE_OUT_OF_RANGE, "the diff names site ", site, " of ",
+                     to->model->sites_.size());
+      }
+      if (!to->seen.insert(site).second) {
+        return Error(ENGINE_ALREADY_EXISTS, "the diff names site '", to->model->sites_[site].name,
+                     "' twice");
+      }
+      to->diff->push_back({site, std::string(View(note)), before, after});
+      return Status();
+    });
+  };
+  ENGINE_RETURN_IF_ERROR(Status(vtable->plan(self, ToC(this), &c)).At("", resource));
+  if (diff->empty()) {
+    return Error(ENGINE_FAILED_PRECONDITION, "transform '", resource,
+                 "' matches no site of the model; `engine explain` lists the sites")
+        .At("", resource);
+  }
+  return Status();
+}
+
+Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void> instance,
+                    const std::string& resource, std::shared_ptr<Model>* out) const {
+  std::vector<SiteChange> diff;
+  void* self = instance.get();
+  ENGINE_RETURN_IF_ERROR(Plan(vtable, self, resource, &diff));
+  std::shared_ptr<Model> view(new Model(base_));
+  view->sites_ = sites_;
+  view->impls_ = impls_;
+  view->params_ = params_;
+  view->rewriting_ = true;
+  for (const SiteChange& change : diff) {
+    auto impl = std::make_shared<Impl>();
+    impl->made_by = resource;
+    impl->replaced = view->impls_[change.site];
+    impl->transform = instance;
+    const Status status =
+        Status(vtable->rewrite(self, ToC(view.get()), change.site, &impl->c)).At("", resource);
+    if (!status.ok()) return status.Prefix("site '" + sites_[change.site].name + "': ");
+    if (impl->c.forward == nullptr || impl->c.extension == nullptr || impl->c.destroy == nullptr) {
+      impl->c.destroy = nullptr;
+      return Error(ENGINE_INTERNAL, "transform '", resource, "' gave no implementation for site '",
+                   sites_[change.site].name, "'");
+    }
+    view->impls_[change.site] = std::move(impl);
+  }
+  if (vtable->finish != nullptr) {
+    ENGINE_RETURN_IF_ERROR(Status(vtable->finish(self, ToC(view.get()))).At("", resource));
+  }
+  view->rewriting_ = false;
+  *out = std::move(view);
+  return Status();
+}
+
+Status Model::AddParam(const engine_param_info& info, Tensor tensor) {
+  const std::string name(View(info.name));
+  if (!rewriting_) {
+    return Error(ENGINE_FAILED_PRECONDITION, "parameter '", name,
+                 "' can only be added while a transform rewrites");
+  }
+  if (FindParam(name) != nullptr) {
+    return Error(ENGINE_ALREADY_EXISTS, "parameter '", name, "' is already there");
+  }
+  if (info.rank == 0 || info.rank > 4) {
+    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", name, "' has rank ", info.rank);
+  }
+  Param param;
+  param.name = name;
+  param.shape.assign(info.shape, info.shape + info.rank);
+  if (ops::Sizes(tensor) != param.shape) {
+    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", name,
+                 "': the tensor's shape is not the one declared");
+  }
+  param.dtype = info.dtype;
+  param.trainable = info.trainable != 0;
+  param.tie_group = std::string(View(info.tie_group));
+  param.init_key = std::string(View(info.init_key));
+  param.optimizer_group = std::string(View(info.optimizer_group));
+  param.tensor = std::move(tensor);
+  params_.push_back(std::move(param));
+  return Status();
+}
+
+Status Model::EncodeParam(std::string_view name, uint32_t codec, engine_packed* packed) {
+  Param* param = FindParam(name);
+  if (param == nullptr) return Error(ENGINE_NOT_FOUND, "no parameter is named '", name, "'");
+  if (param->rows() != packed->matrix->out() || param->columns() != packed->matrix->in()) {
+    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", name, "' has another shape than its packed "
+                 "form");
+  }
+  param->codec = codec;
+  return Status();
+}
+
+Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const {
+  if (begin < 0 || end < begin || end > param.rows()) {
+    return Error(ENGINE_OUT_OF_RANGE, "rows ", begin, " to ", end, " of parameter '", param.name,
+                 "', which has ", param.rows());
+  }
+  if (!param.tensor) return base_->checkpoint->ReadRows(*param.stored, begin, end, to);
+  const Tensor f32 = ops::Contiguous(ops::To(ops::Detach(*param.tensor), ENGINE_F32));
+  const float* from = ops::Data<float>(f32) + begin * param.columns();
+  std::copy(from, from + (end - begin) * param.columns(), to);
+  return Status();
+}
+
+Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out) const {
+  if (param.tensor) {
+    *out = *param.tensor;
+    return Status();
+  }
+  return base_->DenseTensor(param, out);
+}
+
+void Model::ParamsChanged() {
+  std::lock_guard lock(lowered_mutex_);
+  lowered_ = nullptr;
+}
+
+}  // namespace engine::model

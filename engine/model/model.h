@@ -1,0 +1,174 @@
+// A model as sites over logical parameters. A Model is a view: the base's weights are shared by all
+// views of a `from` chain, each rewrite replaces what stands at some sites.
+// Invariants: every site has an implementation; parameter names are unique; a view never changes
+// after its rewrites are done, but for the values of trainable tensors.
+#ifndef ENGINE_MODEL_MODEL_H_
+#define ENGINE_MODEL_MODEL_H_
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/ext/draft/model.h"
+#include "engine/ext/draft/transforms.h"
+#include "engine/kernels/packed.h"
+#include "engine/model/formats/checkpoint.h"
+#include "engine/model/formats/tokenizer.h"
+#include "engine/status.hpp"
+
+// A packed matrix behind the SDK's handle.
+struct engine_packed {
+  std::atomic<uint32_t> references{1};
+  std::shared_ptr<engine::kernels::PackedMatrix> matrix;
+};
+
+namespace engine::model {
+
+using torch::stable::Tensor;
+
+struct Site {
+  engine_site_kind kind;
+  std::string name;
+  std::string weight;
+  int64_t in = 0, out = 0;
+  int32_t block = -1;
+};
+
+struct Param {
+  std::string name;
+  std::vector<int64_t> shape;
+  uint32_t dtype = ENGINE_F32;
+  uint32_t codec = ENGINE_CODEC_DENSE;
+  bool trainable = false;
+  std::string tie_group, init_key, optimizer_group;
+  const TensorInfo* stored = nullptr;  // where the checkpoint keeps it; null: owned by a transform
+  std::optional<Tensor> tensor;        // owned by a transform
+  int64_t rows() const { return shape.size() < 2 ? 1 : shape.front(); }
+  int64_t columns() const { return shape.back(); }
+};
+
+class Model;
+class Lowered;
+
+// What stands at a site, and everything it needs to stay alive.
+struct Impl {
+  engine_site_impl c = {};
+  std::string made_by;               // resource that put it there; empty: the model itself
+  std::shared_ptr<Impl> replaced;    // lives longer than this one
+  std::shared_ptr<void> transform;   // the instance that made it
+  ~Impl() {
+    if (c.destroy != nullptr) c.destroy(c.self);
+  }
+};
+
+// The weights, shared by every view.
+struct Base {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Tokenizer> tokenizer;
+  uint32_t dtype = ENGINE_F32;
+  int64_t context = 0;
+
+  // The dense tensor of a stored parameter in `dtype`, made once.
+  Status DenseTensor(const Param& param, std::optional<Tensor>* out);
+  // The matrix packed for the kernels in f32 or bf16, made once.
+  Status Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
+  // Bytes of tensors and packed matrices made so far.
+  uint64_t HeldBytes() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, Tensor> tensors_;                                // guarded by mutex_
+  std::map<std::string, std::weak_ptr<kernels::PackedMatrix>> packed_;   // guarded by mutex_
+};
+
+struct SiteChange {
+  uint32_t site;
+  std::string note;
+  int64_t bytes_before, bytes_after;
+};
+
+class Model : public std::enable_shared_from_this<Model> {
+ public:
+  // The unrewritten model over `base`.
+  static std::shared_ptr<Model> Make(std::shared_ptr<Base> base);
+
+  const ModelConfig& config() const { return base_->checkpoint->config(); }
+  Base& base() const { return *base_; }
+  uint32_t dtype() const { return base_->dtype; }
+  int64_t context() const { return base_->context; }
+  const std::vector<Site>& sites() const { return sites_; }
+  const std::vector<Param>& params() const { return params_; }
+  Param* FindParam(std::string_view name);
+  const engine_site_impl& impl(uint32_t site) const { return impls_[site]->c; }
+  const Impl& impl_entry(uint32_t site) const { return *impls_[site]; }
+  // True where the model's own implementation still stands.
+  bool IsOriginal(uint32_t site) const { return impls_[site]->made_by.empty(); }
+  uint32_t FindSite(std::string_view name) const;  // UINT32_MAX: none
+
+  // What a transform would replace; no weight is read. Zero sites is an error.
+  Status Plan(const engine_transform_vtable* vtable, void* self, const std::string& resource,
+              std::vector<SiteChange>* diff) const;
+  // A new view with the transform applied. `instance` keeps the transform alive.
+  Status Apply(const engine_transform_vtable* vtable, std::shared_ptr<void> instance,
+               const std::string& resource, std::shared_ptr<Model>* out) const;
+
+  // Values of a parameter as float, wherever they are.
+  Status ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const;
+  Status DenseTensor(const Param& param, std::optional<Tensor>* out) const;
+
+  // --- running; see engine_model_host -----------------------------------------------------------
+  Status Step(const engine_step& step, float* logits);
+  Status Forward(const Tensor& ids, std::optional<Tensor>* logits);
+  Status Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor>* sum, int64_t* count);
+  Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
+                 std::optional<Tensor>* out);
+  void ParamsChanged();
+
+  // --- what a rewrite may do --------------------------------------------------------------------
+  Status AddParam(const engine_param_info& info, Tensor tensor);
+  Status EncodeParam(std::string_view name, uint32_t codec, engine_packed* packed);
+
+ private:
+  explicit Model(std::shared_ptr<Base> base) : base_(std::move(base)) {}
+  void BuildSites();
+  void BuildParams();
+
+  std::shared_ptr<Base> base_;
+  std::vector<Site> sites_;
+  std::vector<std::shared_ptr<Impl>> impls_;
+  std::vector<Param> params_;
+  bool rewriting_ = false;
+  std::mutex lowered_mutex_;
+  std::shared_ptr<Lowered> lowered_;  // guarded by lowered_mutex_; null: to be made
+};
+
+// Makes the model's own implementation of a site; `weight` may be null.
+engine_site_impl OriginalSite(uint32_t index, const Site& site);
+
+}  // namespace engine::model
+
+// The object behind an engine.Model/1 resource is a Model.
+struct engine_model;
+namespace engine::model {
+inline Model* FromC(const engine_model* m) {
+  return reinterpret_cast<Model*>(const_cast<engine_model*>(m));
+}
+inline engine_model* ToC(const Model* m) {
+  return reinterpret_cast<engine_model*>(const_cast<Model*>(m));
+}
+}  // namespace engine::model
+
+// One pass over the sites by tensors.
+struct engine_forward {
+  std::atomic<uint32_t> references{1};
+  std::shared_ptr<engine::model::Model> model;
+  int64_t batch = 0, tokens = 0;
+  std::optional<torch::stable::Tensor> cos, sin;  // [tokens, head_dim] in the model's dtype
+};
+
+#endif  // ENGINE_MODEL_MODEL_H_

@@ -1,0 +1,383 @@
+// engine.model/1 as the host offers it: each entry checks what it was given and turns it into a
+// call of Model.
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/parallel.h"
+#include "engine/model/formats/chat_template.h"
+#include "engine/model/formats/safetensors.h"
+#include "engine/model/host_services.h"
+#include "engine/model/model.h"
+#include "engine/torch_ops.h"
+
+struct engine_files {
+  std::unique_ptr<engine::model::SafetensorsFile> file;
+};
+
+namespace engine::model {
+namespace {
+
+void Info(const engine_model* m, engine_model_info* out) {
+  const Model& model = *FromC(m);
+  const ModelConfig& c = model.config();
+  *out = {sizeof(engine_model_info), model.dtype(), Str(c.name), Str(c.architecture),
+          c.hidden, c.blocks, c.heads, c.kv_heads, c.head_dim, c.mlp, c.vocab, model.context(),
+          c.rope_theta, c.norm_eps, c.tied_embedding, {}};
+}
+
+engine_status* SiteInfo(const engine_model* m, uint32_t i, engine_site_info* out) {
+  const Model& model = *FromC(m);
+  if (i >= model.sites().size()) {
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no site has the number " + std::to_string(i));
+  }
+  const Site& s = model.sites()[i];
+  *out = {sizeof(engine_site_info), s.kind, Str(s.name), Str(s.weight), s.in, s.out, s.block, 0};
+  return nullptr;
+}
+
+Status ParamAt(const engine_model* m, uint32_t i, const Param** out) {
+  const auto& params = FromC(m)->params();
+  if (i >= params.size()) {
+    return Error(ENGINE_OUT_OF_RANGE, "no parameter has the number ", i);
+  }
+  *out = &params[i];
+  return Status();
+}
+
+engine_status* ParamInfo(const engine_model* m, uint32_t i, engine_param_info* out) {
+  return Guard([&] {
+    const Param* p = nullptr;
+    ENGINE_RETURN_IF_ERROR(ParamAt(m, i, &p));
+    *out = {};
+    out->struct_size = sizeof *out;
+    out->rank = static_cast<uint32_t>(p->shape.size());
+    out->name = Str(p->name);
+    for (size_t d = 0; d < p->shape.size() && d < 4; ++d) out->shape[d] = p->shape[d];
+    out->dtype = p->dtype;
+    out->codec = p->codec;
+    out->trainable = p->trainable;
+    out->tie_group = Str(p->tie_group);
+    out->init_key = Str(p->init_key);
+    out->optimizer_group = Str(p->optimizer_group);
+    return Status();
+  });
+}
+
+engine_status* ParamFind(const engine_model* m, engine_str name, uint32_t* out) {
+  const auto& params = FromC(m)->params();
+  for (uint32_t i = 0; i < params.size(); ++i) {
+    if (params[i].name != View(name)) continue;
+    *out = i;
+    return nullptr;
+  }
+  return engine::internal::NewStatus(ENGINE_NOT_FOUND,
+                             "no parameter is named '" + std::string(View(name)) + "'");
+}
+
+engine_status* ParamTensor(engine_model* m, uint32_t i, AtenTensorHandle* out) {
+  return Guard([&] {
+    const Param* p = nullptr;
+    ENGINE_RETURN_IF_ERROR(ParamAt(m, i, &p));
+    std::optional<Tensor> tensor;
+    ENGINE_RETURN_IF_ERROR(FromC(m)->DenseTensor(*p, &tensor));
+    *out = ops::Release(*tensor);
+    return Status();
+  });
+}
+
+engine_status* Encode(const engine_model* m, engine_str text, uint32_t flags, int32_t* ids,
+                      uint64_t capacity, uint64_t* count) {
+  return Guard([&] {
+    std::vector<int32_t> all;
+    ENGINE_RETURN_IF_ERROR(FromC(m)->base().tokenizer->Encode(
+        View(text), (flags & ENGINE_ENCODE_SPECIAL) != 0, (flags & ENGINE_ENCODE_BOS) != 0, &all));
+    *count = all.size();
+    std::copy_n(all.begin(), std::min<uint64_t>(capacity, all.size()), ids);
+    return Status();
+  });
+}
+
+engine_status* TokenBytes(const engine_model* m, int32_t id, engine_str* out) {
+  const Tokenizer& tokenizer = *FromC(m)->base().tokenizer;
+  if (id < 0 || id >= tokenizer.vocab_size()) {
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no token has the id " + std::to_string(id));
+  }
+  *out = tokenizer.IsSpecial(id) ? engine_str{} : Str(tokenizer.TokenBytes(id));
+  return nullptr;
+}
+
+uint8_t TokenStops(const engine_model* m, int32_t id) {
+  for (int64_t stop : FromC(m)->config().stop_ids) {
+    if (stop == id) return 1;
+  }
+  return 0;
+}
+
+engine_status* Chat(const engine_model* m, engine_str user, engine_put put, void* arg) {
+  return Guard([&]() -> Status {
+    const ModelConfig& c = FromC(m)->config();
+    if (c.chat_template.empty()) {
+      return Error(ENGINE_FAILED_PRECONDITION, "model '", c.name,
+                   "' has no chat format; give the prompt as it is (chat=false)");
+    }
+    std::string text;
+    nlohmann::ordered_json turn;
+    turn["role"] = "user";
+    turn["content"] = std::string(View(user));
+    ENGINE_RETURN_IF_ERROR(ApplyChatTemplate(c.chat_template, nlohmann::ordered_json::array({turn}),
+                                             /*add_generation_prompt=*/true, c.bos_token,
+                                             c.eos_token, &text));
+    return Status(put(arg, Str(text)));
+  });
+}
+
+engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
+  return Guard([&] { return FromC(m)->Step(*step, logits); });
+}
+
+engine_status* ForwardC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle* logits) {
+  return Guard([&] {
+    std::optional<Tensor> out;
+    ENGINE_RETURN_IF_ERROR(FromC(m)->Forward(ops::Borrow(ids), &out));
+    *logits = ops::Release(*out);
+    return Status();
+  });
+}
+
+engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle labels,
+                     AtenTensorHandle* sum, int64_t* count) {
+  return Guard([&] {
+    std::optional<Tensor> out;
+    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), &out, count));
+    *sum = ops::Release(*out);
+    return Status();
+  });
+}
+
+engine_status* PackedCreate(int64_t out, int64_t in, engine_packed** matrix) {
+  return Guard([&] {
+    auto made = std::make_unique<engine_packed>();
+    ENGINE_RETURN_IF_ERROR(
+        kernels::PackedMatrix::Make(kernels::Format::kS8, out, in, &made->matrix));
+    *matrix = made.release();
+    return Status();
+  });
+}
+
+engine_status* PackedSetRow(engine_packed* matrix, int64_t row, const int8_t* q, float scale) {
+  if (row < 0 || row >= matrix->matrix->out()) {
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "row " + std::to_string(row) + " of " +
+                                                        std::to_string(matrix->matrix->out()));
+  }
+  if (!std::isfinite(scale)) {
+    return engine::internal::NewStatus(ENGINE_INVALID_ARGUMENT,
+                               "the scale of row " + std::to_string(row) + " is not finite");
+  }
+  matrix->matrix->SetRowS8(row, q, scale);
+  return nullptr;
+}
+
+engine_status* PackedForward(engine_packed* packed, AtenTensorHandle handle, AtenTensorHandle* y) {
+  return Guard([&]() -> Status {
+    const kernels::PackedMatrix& matrix = *packed->matrix;
+    const Tensor x = ops::Borrow(handle);
+    ops::Ints sizes = ops::Sizes(x);
+    if (sizes.empty() || sizes.back() != matrix.in()) {
+      return Error(ENGINE_INVALID_ARGUMENT, "the input's last dimension is ",
+                   sizes.empty() ? 0 : sizes.back(), "; the matrix takes ", matrix.in());
+    }
+    const Tensor f32 = ops::Contiguous(ops::To(x, ENGINE_F32));
+    int64_t rows = 1;
+    for (size_t d = 0; d + 1 < sizes.size(); ++d) rows *= sizes[d];
+    sizes.back() = matrix.out();
+    const Tensor out = ops::Empty(sizes, ENGINE_F32);
+    kernels::Scratch scratch;
+    const kernels::Product product{&matrix, ops::Data<float>(out), matrix.out()};
+    kernels::Multiply(ops::Data<float>(f32), matrix.in(), rows, {&product, 1}, &scratch);
+    *y = ops::Release(ops::To(out, ops::DtypeOf(x)));
+    return Status();
+  });
+}
+
+engine_status* PackedDense(engine_packed* packed, uint32_t dtype, AtenTensorHandle* out) {
+  return Guard([&] {
+    const kernels::PackedMatrix& matrix = *packed->matrix;
+    const Tensor dense = ops::Empty({matrix.out(), matrix.in()}, ENGINE_F32);
+    float* to = ops::Data<float>(dense);
+    kernels::ParallelFor(matrix.out(), 64, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) matrix.GetRow(r, to + r * matrix.in());
+    });
+    *out = ops::Release(ops::To(dense, dtype));
+    return Status();
+  });
+}
+
+engine_status* FilesOpen(engine_str path, engine_files** out) {
+  return Guard([&] {
+    auto files = std::make_unique<engine_files>();
+    ENGINE_RETURN_IF_ERROR(SafetensorsFile::Open(std::string(View(path)), &files->file));
+    *out = files.release();
+    return Status();
+  });
+}
+
+engine_status* FilesName(const engine_files* files, uint32_t i, engine_str* name) {
+  if (i >= files->file->tensors().size()) {
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no tensor has the number " + std::to_string(i));
+  }
+  *name = Str(files->file->tensors()[i].name);
+  return nullptr;
+}
+
+engine_status* FilesTensor(const engine_files* files, engine_str name, uint32_t dtype,
+                           AtenTensorHandle* out) {
+  return Guard([&]() -> Status {
+    const SafetensorsTensor* stored = files->file->Find(View(name));
+    if (stored == nullptr) {
+      return Error(ENGINE_NOT_FOUND, "the file has no tensor '", View(name), "'");
+    }
+    std::vector<float> values;
+    ENGINE_RETURN_IF_ERROR(files->file->Read(*stored, &values));
+    const Tensor tensor = ops::Empty(stored->shape, ENGINE_F32);
+    std::copy(values.begin(), values.end(), ops::Data<float>(tensor));
+    *out = ops::Release(ops::To(tensor, dtype));
+    return Status();
+  });
+}
+
+const char* SafetensorsName(uint32_t dtype) {
+  switch (dtype) {
+    case ENGINE_F64:
+      return "F64";
+    case ENGINE_F32:
+      return "F32";
+    case ENGINE_BF16:
+      return "BF16";
+    case ENGINE_F16:
+      return "F16";
+    default:
+      return nullptr;
+  }
+}
+
+engine_status* FilesWrite(engine_str path, const engine_str* names, const AtenTensorHandle* tensors,
+                          uint32_t count) {
+  return Guard([&]() -> Status {
+    std::vector<Tensor> held;
+    std::vector<SafetensorsSource> sources;
+    for (uint32_t i = 0; i < count; ++i) {
+      held.push_back(ops::Contiguous(ops::Detach(ops::Borrow(tensors[i]))));
+      const char* dtype = SafetensorsName(ops::DtypeOf(held.back()));
+      if (dtype == nullptr) {
+        return Error(ENGINE_INVALID_ARGUMENT, "tensor '", View(names[i]),
+                     "' holds no floating-point numbers");
+      }
+      sources.push_back({std::string(View(names[i])), dtype, ops::Sizes(held.back()),
+                         ops::Data<void>(held.back())});
+    }
+    const std::filesystem::path file(View(path));
+    std::error_code ignored;
+    if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), ignored);
+    return WriteSafetensors(file.string(), sources, {{"format", "pt"}});
+  });
+}
+
+engine_status* ReadText(engine_str path, engine_put put, void* arg) {
+  return Guard([&]() -> Status {
+    constexpr uintmax_t kMost = 16u << 20;
+    const std::string name(View(path));
+    std::error_code error;
+    const uintmax_t size = std::filesystem::file_size(name, error);
+    if (error) return Error(ENGINE_NOT_FOUND, "file '", name, "': ", error.message());
+    if (size > kMost) {
+      return Error(ENGINE_OUT_OF_RANGE, "file '", name, "' has ", size, " bytes; at most ", kMost,
+                   " are read");
+    }
+    std::ifstream in(name, std::ios::binary);
+    std::string text(size, '\0');
+    in.read(text.data(), static_cast<std::streamsize>(size));
+    if (!in) return Error(ENGINE_DATA_LOSS, "file '", name, "' could not be read whole");
+    return Status(put(arg, Str(text)));
+  });
+}
+
+engine_status* WriteText(engine_str path, engine_str text) {
+  return Guard([&]() -> Status {
+    const std::filesystem::path file(View(path));
+    std::error_code error;
+    if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
+    const std::string temporary = file.string() + ".tmp";
+    {
+      std::ofstream out(temporary, std::ios::binary);
+      out.write(text.data, static_cast<std::streamsize>(text.size));
+      out.flush();
+      if (!out) return Error(ENGINE_UNAVAILABLE, "file '", temporary, "' cannot be written");
+    }
+    std::filesystem::rename(temporary, file, error);
+    if (error) return Error(ENGINE_UNAVAILABLE, "file '", file.string(), "': ", error.message());
+    return Status();
+  });
+}
+
+const engine_model_host kModelHost = {
+    sizeof(engine_model_host),
+    &Info,
+    [](const engine_model* m) { return static_cast<uint32_t>(FromC(m)->sites().size()); },
+    &SiteInfo,
+    [](const engine_model* m, uint32_t i) { return &FromC(m)->impl(i); },
+    [](const engine_model* m) { return static_cast<uint32_t>(FromC(m)->params().size()); },
+    &ParamInfo,
+    &ParamFind,
+    [](const engine_model* m, uint32_t i, int64_t begin, int64_t end, float* to) -> engine_status* {
+      return Guard([&] {
+        const Param* p = nullptr;
+        ENGINE_RETURN_IF_ERROR(ParamAt(m, i, &p));
+        return FromC(m)->ReadRows(*p, begin, end, to);
+      });
+    },
+    &ParamTensor,
+    [](engine_model* m, const engine_param_info* info, AtenTensorHandle t) -> engine_status* {
+      const Tensor tensor(t);
+      return Guard([&] { return FromC(m)->AddParam(*info, tensor); });
+    },
+    [](engine_model* m, engine_str name, uint32_t codec, engine_packed* p) -> engine_status* {
+      return Guard([&] { return FromC(m)->EncodeParam(View(name), codec, p); });
+    },
+    &Encode,
+    &TokenBytes,
+    &TokenStops,
+    &Chat,
+    &StepC,
+    &ForwardC,
+    &LossC,
+    [](engine_model* m) { FromC(m)->ParamsChanged(); },
+    [](engine_forward* pass) { pass->references.fetch_add(1); },
+    [](engine_forward* pass) {
+      if (pass->references.fetch_sub(1) == 1) delete pass;
+    },
+    &PackedCreate,
+    &PackedSetRow,
+    [](engine_packed* p) { p->references.fetch_add(1); },
+    [](engine_packed* p) {
+      if (p->references.fetch_sub(1) == 1) delete p;
+    },
+    [](const engine_packed* p) { return p->matrix->bytes(); },
+    &PackedForward,
+    &PackedDense,
+    &FilesOpen,
+    [](engine_files* files) { delete files; },
+    &ReadText,
+    [](const engine_files* files) { return static_cast<uint32_t>(files->file->tensors().size()); },
+    &FilesName,
+    &FilesTensor,
+    &FilesWrite,
+    &WriteText,
+};
+
+}  // namespace
+
+const engine_model_host* ModelHost() { return &kModelHost; }
+
+}  // namespace engine::model

@@ -1,0 +1,241 @@
+// The model's own implementations of its sites, on tensors and under autograd: the Llama family as
+// Hugging Face computes it. Each calls the sites inside it through the model, so that whatever
+// stands there takes part.
+#include <cmath>
+
+#include "engine/model/model.h"
+#include "engine/torch_ops.h"
+
+namespace engine::model {
+namespace {
+
+struct Original {
+  uint32_t index;
+  engine_site_kind kind;
+  std::string weight;
+};
+
+// Runs a site on one tensor. Sites inside a block are named by their distance from it; BuildSites
+// has the order.
+Tensor Run(engine_forward* pass, uint32_t site, const Tensor& x) {
+  std::optional<Tensor> out;
+  const Status status = pass->model->RunSite(pass, site, {x}, &out);
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  return *out;
+}
+
+Tensor Weight(engine_forward* pass, const std::string& name) {
+  std::optional<Tensor> tensor;
+  const Param* param = pass->model->FindParam(name);
+  if (param == nullptr) throw std::runtime_error("no parameter is named '" + name + "'");
+  const Status status = pass->model->DenseTensor(*param, &tensor);
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  return *tensor;
+}
+
+// Norms run in float at least, as Hugging Face's do.
+Tensor Norm(const Tensor& x, const Tensor& weight, double eps) {
+  const uint32_t dtype = ops::DtypeOf(x);
+  const Tensor h = dtype == ENGINE_BF16 ? ops::To(x, ENGINE_F32) : x;
+  const Tensor variance = ops::Mean(ops::Mul(h, h), {-1}, true);
+  const Tensor scaled =
+      ops::Mul(h, ops::Rsqrt(ops::Add(variance, ops::Number(eps, ops::DtypeOf(h)))));
+  return ops::Mul(weight, ops::To(scaled, dtype));
+}
+
+// x [B, heads, T, d] rotated: x * cos + (-x2, x1) * sin.
+Tensor Rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  const int64_t half = x.size(3) / 2;
+  const Tensor turned =
+      ops::Cat({ops::Neg(ops::Narrow(x, 3, half, half)), ops::Narrow(x, 3, 0, half)}, 3);
+  return ops::Add(ops::Mul(x, cos), ops::Mul(turned, sin));
+}
+
+Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+  const ModelConfig& c = pass->model->config();
+  const int64_t b = pass->batch, t = pass->tokens;
+  const auto heads = [&](uint32_t site, int64_t count) {
+    return ops::Transpose(ops::Reshape(Run(pass, site, x), {b, t, count, c.head_dim}), 1, 2);
+  };
+  const Tensor q = Rotate(heads(self + 1, c.heads), *pass->cos, *pass->sin);
+  const Tensor k = Rotate(heads(self + 2, c.kv_heads), *pass->cos, *pass->sin);
+  const Tensor v = heads(self + 3, c.kv_heads);
+  const Tensor mixed = ops::Transpose(ops::CausalAttention(q, k, v), 1, 2);
+  return Run(pass, self + 5, ops::Reshape(mixed, {b, t, c.heads * c.head_dim}));
+}
+
+Tensor MlpSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+  const Tensor gate = ops::Silu(Run(pass, self + 1, x));
+  return Run(pass, self + 3, ops::Mul(gate, Run(pass, self + 2, x)));
+}
+
+Tensor BlockSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+  const Tensor h = ops::Add(x, Run(pass, self + 2, Run(pass, self + 1, x)));
+  return ops::Add(h, Run(pass, self + 9, Run(pass, self + 8, h)));
+}
+
+engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTensorHandle* in,
+                               uint32_t n_in, AtenTensorHandle* out, uint32_t n_out) {
+  return Guard([&]() -> Status {
+    const auto& site = *static_cast<Original*>(self);
+    const uint32_t wanted = site.kind == ENGINE_SITE_LOSS ? 2 : 1;
+    if (n_in != wanted || n_out != 1) {
+      return Error(ENGINE_INVALID_ARGUMENT, "a site takes ", wanted, " tensors and gives one, not ",
+                   n_in, " and ", n_out);
+    }
+    const Tensor x = ops::Borrow(in[0]);
+    std::optional<Tensor> y;
+    switch (site.kind) {
+      case ENGINE_SITE_EMBEDDING:
+        y = ops::Embedding(Weight(pass, site.weight), x);
+        break;
+      case ENGINE_SITE_NORM:
+        y = Norm(x, Weight(pass, site.weight), pass->model->config().norm_eps);
+        break;
+      case ENGINE_SITE_LINEAR:
+      case ENGINE_SITE_HEAD:
+        y = ops::Linear(x, Weight(pass, site.weight));
+        break;
+      case ENGINE_SITE_ATTENTION:
+        y = AttentionSite(pass, site.index, x);
+        break;
+      case ENGINE_SITE_MLP:
+        y = MlpSite(pass, site.index, x);
+        break;
+      case ENGINE_SITE_BLOCK:
+        y = BlockSite(pass, site.index, x);
+        break;
+      case ENGINE_SITE_LOSS: {
+        // In float at least, as Hugging Face's loss upcasts.
+        const uint32_t dtype = ops::DtypeOf(x);
+        y = ops::CrossEntropySum(dtype == ENGINE_BF16 ? ops::To(x, ENGINE_F32) : x,
+                                 ops::Borrow(in[1]));
+        break;
+      }
+      case ENGINE_SITE_KV_STORE:
+        return Error(ENGINE_FAILED_PRECONDITION, "a KV store is not a function of tensors");
+    }
+    out[0] = ops::Release(*y);
+    return Status();
+  });
+}
+
+}  // namespace
+
+engine_site_impl OriginalSite(uint32_t index, const Site& site) {
+  engine_site_impl c = {};
+  c.struct_size = sizeof c;
+  c.self = new Original{index, site.kind, site.weight};
+  c.forward = &ForwardOriginal;
+  c.extension = [](void*, const char*) -> const void* { return nullptr; };
+  c.destroy = [](void* self) { delete static_cast<Original*>(self); };
+  return c;
+}
+
+Status Model::RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
+                      std::optional<Tensor>* out) {
+  std::vector<AtenTensorHandle> handles;
+  for (const Tensor& tensor : in) handles.push_back(tensor.get());
+  AtenTensorHandle result = nullptr;
+  const engine_site_impl& c = impls_[site]->c;
+  const Status status(c.forward(c.self, pass, handles.data(), static_cast<uint32_t>(handles.size()),
+                                &result, 1));
+  if (!status.ok()) {
+    // The innermost site is the one to name.
+    if (!status.node().empty()) return status;
+    return status.Prefix("site '" + sites_[site].name + "': ").At("", sites_[site].name);
+  }
+  if (result == nullptr) {
+    return Error(ENGINE_INTERNAL, "site '", sites_[site].name, "' gave no tensor");
+  }
+  *out = Tensor(result);
+  return Status();
+}
+
+namespace {
+
+// Cosines and sines [tokens, head_dim], both halves alike; angles in float, as Hugging Face's.
+Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, engine_forward** out) {
+  const ModelConfig& c = model->config();
+  if (ids.dim() != 2) return Error(ENGINE_INVALID_ARGUMENT, "ids have ", ids.dim(), " dimensions; "
+                                   "they are [batch, tokens]");
+  if (ids.size(1) > model->context()) {
+    return Error(ENGINE_OUT_OF_RANGE, "a sequence of ", ids.size(1),
+                 " tokens does not fit the context of ", model->context());
+  }
+  auto pass = std::make_unique<engine_forward>();
+  pass->batch = ids.size(0);
+  pass->tokens = ids.size(1);
+  const int64_t half = c.head_dim / 2;
+  const bool wide = model->dtype() == ENGINE_F64;
+  Tensor cos = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
+  Tensor sin = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
+  for (int64_t i = 0; i < half; ++i) {
+    double frequency = 1.0 / std::pow(c.rope_theta, 2.0 * static_cast<double>(i) /
+                                                        static_cast<double>(c.head_dim));
+    if (!c.rope_divisors.empty()) frequency /= c.rope_divisors[static_cast<size_t>(i)];
+    for (int64_t p = 0; p < pass->tokens; ++p) {
+      const double angle = wide ? static_cast<double>(p) * frequency
+                                : static_cast<double>(static_cast<float>(p) *
+                                                      static_cast<float>(frequency));
+      for (int64_t at : {p * c.head_dim + i, p * c.head_dim + half + i}) {
+        ops::Data<double>(cos)[at] = std::cos(angle);
+        ops::Data<double>(sin)[at] = std::sin(angle);
+      }
+    }
+  }
+  pass->cos = ops::To(cos, model->dtype());
+  pass->sin = ops::To(sin, model->dtype());
+  pass->model = std::move(model);
+  *out = pass.release();
+  return Status();
+}
+
+void ReleasePass(engine_forward* pass) {
+  if (pass->references.fetch_sub(1) == 1) delete pass;
+}
+
+}  // namespace
+
+Status Model::Forward(const Tensor& ids, std::optional<Tensor>* logits) {
+  engine_forward* pass = nullptr;
+  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, &pass));
+  const std::unique_ptr<engine_forward, void (*)(engine_forward*)> owner(pass, &ReleasePass);
+  std::optional<Tensor> x;
+  ENGINE_RETURN_IF_ERROR(RunSite(pass, 0, {ids}, &x));
+  for (uint32_t site = 1; site < sites_.size(); ++site) {
+    const engine_site_kind kind = sites_[site].kind;
+    const bool outer = sites_[site].block < 0 && kind != ENGINE_SITE_LOSS;
+    if (kind != ENGINE_SITE_BLOCK && !outer) continue;
+    const Tensor input = *x;
+    ENGINE_RETURN_IF_ERROR(RunSite(pass, site, {input}, &x));
+  }
+  *logits = std::move(x);
+  return Status();
+}
+
+Status Model::Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor>* sum,
+                   int64_t* count) {
+  if (ops::Sizes(labels) != ops::Sizes(ids)) {
+    return Error(ENGINE_INVALID_ARGUMENT, "labels must have the shape of ids");
+  }
+  std::optional<Tensor> logits;
+  ENGINE_RETURN_IF_ERROR(Forward(ids, &logits));
+  const Tensor flat = ops::Contiguous(ops::Reshape(labels, {-1}));
+  const auto* values = ops::Data<int64_t>(flat);
+  *count = 0;
+  for (int64_t i = 0; i < flat.size(0); ++i) {
+    if (values[i] == -100) continue;
+    if (values[i] < 0 || values[i] >= config().vocab) {
+      return Error(ENGINE_OUT_OF_RANGE, "label ", values[i], " is outside the vocabulary of ",
+                   config().vocab);
+    }
+    ++*count;
+  }
+  engine_forward pass;  // the loss needs the model alone
+  pass.model = shared_from_this();
+  return RunSite(&pass, static_cast<uint32_t>(sites_.size() - 1),
+                 {ops::Reshape(*logits, {-1, config().vocab}), flat}, sum);
+}
+
+}  // namespace engine::model

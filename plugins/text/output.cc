@@ -1,0 +1,192 @@
+// detokenize and text_sink: tokens in, text out.
+#include <cmath>
+#include <fstream>
+
+#include "nodes.h"
+#include "nlohmann/json.hpp"
+#include "payloads.h"
+
+namespace engine::text {
+namespace {
+
+// Length of the longest prefix that does not end inside a code point. Bytes that can never become
+// one count as ended: they are replaced later.
+size_t WholeCodePoints(std::string_view s) {
+  for (size_t back = 1; back <= 3 && back <= s.size(); ++back) {
+    const auto byte = static_cast<unsigned char>(s[s.size() - back]);
+    if ((byte & 0xc0) == 0x80) continue;
+    const size_t need = byte >= 0xf0 && byte < 0xf5 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 1;
+    return need > back && byte < 0xf5 ? s.size() - back : s.size();
+  }
+  return s.size();
+}
+
+// Invalid bytes as U+FFFD.
+std::string Valid(std::string_view s) {
+  std::string out;
+  for (size_t i = 0; i < s.size();) {
+    const auto b = static_cast<unsigned char>(s[i]);
+    const size_t n = b < 0x80 ? 1 : b >= 0xc2 && b < 0xe0 ? 2 : b >= 0xe0 && b < 0xf0 ? 3
+                     : b >= 0xf0 && b < 0xf5                                          ? 4
+                                                                                      : 0;
+    bool good = n != 0 && i + n <= s.size();
+    for (size_t k = 1; good && k < n; ++k) {
+      const auto c = static_cast<unsigned char>(s[i + k]);
+      const unsigned char low = k > 1 ? 0x80 : b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
+      const unsigned char high = k > 1 ? 0xbf : b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
+      good = c >= low && c <= high;
+    }
+    out += good ? std::string(s.substr(i, n)) : std::string("\xef\xbf\xbd");
+    i += good ? n : 1;
+  }
+  return out;
+}
+
+const char* FinishName(uint32_t finish) {
+  switch (finish) {
+    case ENGINE_FINISH_STOP:
+      return "stop";
+    case ENGINE_FINISH_LENGTH:
+      return "length";
+    case ENGINE_FINISH_ERROR:
+      return "error";
+    default:
+      return "none";
+  }
+}
+
+uint64_t PeakBytes() {
+  std::ifstream in("/proc/self/status");
+  std::string word;
+  uint64_t kib = 0;
+  while (in >> word) {
+    if (word == "VmHWM:" && in >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+double Seconds(uint64_t from, uint64_t to) {
+  return to > from ? static_cast<double>(to - from) * 1e-9 : 0;
+}
+
+}  // namespace
+
+Status Detokenize::Process(Call& call) {
+  const engine_token* t = in.Get(call);
+  auto payload = std::make_unique<Event>();
+  std::string& held = held_[t->request];
+  // The end token is not part of the text.
+  if (t->id >= 0 && t->finish != ENGINE_FINISH_STOP) {
+    engine_str bytes = {};
+    ENGINE_RETURN_IF_ERROR(
+        Status(ThisHost().model->token_bytes(model.Get(call), t->id, &bytes)));
+    held += View(bytes);
+  }
+  const bool ends = t->finish != ENGINE_FINISH_NONE;
+  const size_t whole = ends ? held.size() : WholeCodePoints(held);
+  payload->owned = Valid(std::string_view(held).substr(0, whole));
+  held.erase(0, whole);
+  if (ends) held_.erase(t->request);
+  payload->text = Str(payload->owned);
+  payload->finish = t->finish;
+  payload->token = *t;
+  payload->owned_prompt.assign(t->prompt_ids, t->prompt_ids + t->prompt_count);
+  payload->token.prompt_ids = payload->owned_prompt.data();
+  payload->owned_error = std::string(View(t->error));
+  payload->token.error = Str(payload->owned_error);
+  return out.Emit(call, std::move(payload));
+}
+
+Status TextSink::Open(Call&) {
+  if (!options.has_path) return Status();
+  file_ = std::fopen(options.path.c_str(), "w");
+  if (file_ == nullptr) {
+    return Error(ENGINE_INVALID_ARGUMENT, "file '", options.path, "' cannot be written");
+  }
+  return Status();
+}
+
+Status TextSink::Write(std::string_view text) {
+  std::FILE* to = file_ != nullptr ? file_ : stdout;
+  if (std::fwrite(text.data(), 1, text.size(), to) != text.size() || std::fflush(to) != 0) {
+    return Error(ENGINE_UNAVAILABLE, "the text cannot be written: the reader is gone or the disk is "
+                 "full");
+  }
+  return Status();
+}
+
+Status TextSink::Process(Call& call) {
+  const engine_event& event = *in.Get(call);
+  const engine_token& token = event.token;
+  Answer& answer = answers_[token.request];
+  if (answer.first_ns == 0) {
+    answer.first_ns = token.made_ns;
+    answer.arrived_ns = token.arrived_ns;
+    answer.prompt_ids.assign(token.prompt_ids, token.prompt_ids + token.prompt_count);
+  }
+  answer.last_ns = token.made_ns;
+  if (token.id >= 0) {
+    answer.ids.push_back(token.id);
+    answer.margins.push_back(token.margin);
+  }
+  Status status;
+  if (options.format == TextSinkOptions::Format::TEXT) {
+    status = Write(View(event.text));
+  } else {
+    answer.text += View(event.text);
+  }
+  if (!status.ok()) {
+    // Nobody reads any longer: there is no use in going on.
+    call.FailRun(status);
+    return status;
+  }
+  if (event.finish == ENGINE_FINISH_NONE) return Status();
+  const Answer done = std::move(answer);
+  answers_.erase(token.request);
+  Answer copy = done;
+  return Finish(event, copy);
+}
+
+Status TextSink::Finish(const engine_event& event, Answer& answer) {
+  const auto tokens = static_cast<double>(answer.ids.size());
+  const double ttft = Seconds(answer.arrived_ns, answer.first_ns);
+  const double rest = Seconds(answer.first_ns, answer.last_ns);
+  const double rate = tokens > 1 && rest > 0 ? (tokens - 1) / rest : 0;
+  const uint64_t peak = PeakBytes();
+  if (options.format == TextSinkOptions::Format::JSONL) {
+    nlohmann::ordered_json j;
+    j["text"] = answer.text;
+    j["ids"] = answer.ids;
+    j["prompt_ids"] = answer.prompt_ids;
+    j["margins"] = answer.margins;
+    j["finish"] = FinishName(event.finish);
+    if (event.finish == ENGINE_FINISH_ERROR) j["error"] = std::string(View(event.token.error));
+    j["ttft_s"] = ttft;
+    j["tokens_per_s"] = rate;
+    j["peak_bytes"] = peak;
+    ENGINE_RETURN_IF_ERROR(
+        Write(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
+  } else {
+    ENGINE_RETURN_IF_ERROR(Write("\n"));
+    char line[256];
+    std::snprintf(line, sizeof line,
+                  "[%zu prompt tokens, %zu generated (%s), first after %.3f s, then %.1f tokens/s, "
+                  "peak memory %.0f MiB]\n",
+                  answer.prompt_ids.size(), answer.ids.size(), FinishName(event.finish), ttft, rate,
+                  static_cast<double>(peak) / 1048576.0);
+    if (event.finish != ENGINE_FINISH_ERROR) std::fputs(line, stderr);
+  }
+  if (event.finish == ENGINE_FINISH_ERROR) {
+    return Error(ENGINE_ABORTED, View(event.token.error));
+  }
+  return Status();
+}
+
+Status TextSink::Close(Call&) {
+  if (file_ != nullptr && std::fclose(std::exchange(file_, nullptr)) != 0) {
+    return Error(ENGINE_UNAVAILABLE, "file '", options.path, "' could not be written whole");
+  }
+  return Status();
+}
+
+}  // namespace engine::text
