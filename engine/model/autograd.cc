@@ -28,8 +28,11 @@ Tensor& FromHandle(AtenTensorHandle handle) { return *tensor_handle_to_tensor_po
 
 // The state that a plugin handed over, freed once.
 struct State {
-  void* state;
-  void (*free_state)(void*);
+  State(void* s, void (*f)(void*)) : state(s), free_state(f) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  void* const state;
+  void (*const free_state)(void*);
   ~State() {
     if (free_state != nullptr) free_state(state);
   }
@@ -106,7 +109,7 @@ struct CustomNode : torch::autograd::Node {
 engine_status* Apply(engine_tensor_fn forward, engine_tensor_fn backward, void* raw_state,
                      void (*free_state)(void*), const AtenTensorHandle* in, uint32_t n_in,
                      AtenTensorHandle* out, uint32_t n_out) {
-  auto state = std::make_shared<State>(State{raw_state, free_state});
+  auto state = std::make_shared<State>(raw_state, free_state);
   return Guard([&] {
     const variable_list inputs = Inputs(in, n_in);
     const bool record = at::GradMode::is_enabled() && AnyRequiresGrad(inputs);
@@ -210,7 +213,7 @@ struct CheckpointNode : torch::autograd::Node {
 engine_status* Checkpoint(engine_tensor_fn fn, void* raw_state, void (*free_state)(void*),
                           const AtenTensorHandle* in, uint32_t n_in, const AtenTensorHandle* params,
                           uint32_t n_params, AtenTensorHandle* out, uint32_t n_out) {
-  auto state = std::make_shared<State>(State{raw_state, free_state});
+  auto state = std::make_shared<State>(raw_state, free_state);
   return Guard([&] {
     const variable_list inputs = Inputs(in, n_in);
     variable_list trainable;

@@ -2,9 +2,9 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <ctime>
 #include <iostream>
 
+#include "engine/util.hpp"
 #include "nodes.h"
 #include "payloads.h"
 
@@ -12,19 +12,6 @@ namespace engine::text {
 namespace {
 
 constexpr size_t kMostPrompt = 64u << 20;
-
-uint64_t NowNs() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
-
-engine_status* Append(void* arg, engine_str piece) {
-  return Guard([&] {
-    static_cast<std::string*>(arg)->append(View(piece));
-    return Status();
-  });
-}
 
 }  // namespace
 
@@ -105,7 +92,7 @@ Status Tokenize::Process(Call& call) {
   if (options.special) flags |= ENGINE_ENCODE_SPECIAL;
   if (options.chat) {
     std::string formatted;
-    ENGINE_RETURN_IF_ERROR(Status(api->chat(m, text->text, &Append, &formatted)));
+    ENGINE_RETURN_IF_ERROR(Status(api->chat(m, text->text, &AppendTo, &formatted)));
     prompt = std::move(formatted);
     flags |= ENGINE_ENCODE_SPECIAL;
   } else {

@@ -1,7 +1,6 @@
 // detokenize and text_sink: tokens in, text out.
-#include <cmath>
-#include <fstream>
 
+#include "engine/util.hpp"
 #include "nodes.h"
 #include "nlohmann/json.hpp"
 #include "payloads.h"
@@ -53,16 +52,6 @@ const char* FinishName(uint32_t finish) {
     default:
       return "none";
   }
-}
-
-uint64_t PeakBytes() {
-  std::ifstream in("/proc/self/status");
-  std::string word;
-  uint64_t kib = 0;
-  while (in >> word) {
-    if (word == "VmHWM:" && in >> kib) return kib * 1024;
-  }
-  return 0;
 }
 
 double Seconds(uint64_t from, uint64_t to) {

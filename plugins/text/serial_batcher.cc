@@ -1,23 +1,13 @@
 // serial_batcher: the decode loop of one sequence at a time.
 // Invariant: at most one step is under way, and it belongs to current_.
 #include <algorithm>
-#include <ctime>
 
 #include "engine/ext/draft/model.h"
+#include "engine/util.hpp"
 #include "nodes.h"
 #include "payloads.h"
 
 namespace engine::text {
-namespace {
-
-uint64_t NowNs() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
-
-}  // namespace
-
 // The view of any KV store of the model: sequences are the same for all of them.
 const engine_kv_view* SerialBatcher::Kv(Call& call) const {
   const engine_model_host* api = ThisHost().model;

@@ -1,0 +1,36 @@
+// AdamW over a list of tensors, on raw memory, in the order of torch.optim.AdamW's single-tensor
+// form so that the results agree with it.
+#ifndef PLUGINS_TRAINER_ADAMW_H_
+#define PLUGINS_TRAINER_ADAMW_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/status.hpp"
+#include "engine/torch_ops.h"
+
+namespace engine::trainer {
+
+struct AdamWSettings {
+  double lr, beta1, beta2, eps, weight_decay;
+};
+
+class AdamW {
+ public:
+  // All in one dtype, F32 or F64, contiguous.
+  Status Init(const AdamWSettings& settings, const std::vector<ops::Tensor>& params);
+  // One step with the gradients of all parameters.
+  void Step(const std::vector<ops::Tensor>& grads);
+
+ private:
+  template <typename T>
+  void StepOf(const std::vector<ops::Tensor>& grads);
+  AdamWSettings settings_ = {};
+  std::vector<ops::Tensor> params_, mean_, square_;
+  uint32_t dtype_ = ENGINE_F32;
+  int64_t step_ = 0;
+};
+
+}  // namespace engine::trainer
+
+#endif  // PLUGINS_TRAINER_ADAMW_H_
