@@ -10,7 +10,7 @@ class CallAccess {
  public:
   static void Completed(engine_call* call) { call->run->Completed(call); }
   static bool Cancelled(const engine_call* call) {
-    return call->run != nullptr && call->run->state() == RunState::kCancelled;
+    return call->run != nullptr && call->run->cancelled_.load(std::memory_order_relaxed);
   }
   static size_t Outputs(const engine_call* call) {
     return call->run->spec_.nodes[call->node].outputs.size();

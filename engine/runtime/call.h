@@ -20,6 +20,7 @@ class Run;
 struct Item {
   PacketRef packet;
   uint64_t key = 0;
+  uint64_t at_ns = 0;  // arrival, under BATCH with a wait
 };
 
 struct Emitted {
@@ -45,6 +46,7 @@ struct engine_call {
   bool skip = false;       // settled without calling the node
   bool generator = false;  // called without input
   bool finish = false;
+  bool by_feedback = false;  // its packet came back through a loop
   std::atomic<bool> deferred{false};
   bool returned = false;   // process came back; guarded by the run's mutex
   bool completed = false;  // completion_done came; guarded by the run's mutex

@@ -8,18 +8,35 @@ struct OwnedError {
   std::string message, plugin, node;
 };
 
+void ReleasePayload(engine_packet* packet) {
+  if (packet->sharers.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (packet->shared != nullptr) {
+    ReleasePayload(packet->shared);
+  } else if (packet->free_payload != nullptr) {
+    packet->free_payload(packet->payload);
+  }
+  delete packet;
+}
+
+// A packet of its own that shares the payload. A wrapper of a wrapper holds the payload's owner.
+PacketRef Wrap(engine_packet* p) {
+  auto* wrapper = new engine_packet;
+  wrapper->type = p->type;
+  wrapper->payload = p->payload;
+  wrapper->shared = p->shared != nullptr ? p->shared : p;
+  wrapper->shared->sharers.fetch_add(1, std::memory_order_relaxed);
+  return PacketRef(wrapper);
+}
+
 }  // namespace
 
 void Retain(engine_packet* packet) { packet->references.fetch_add(1, std::memory_order_relaxed); }
 
 void Release(engine_packet* packet) {
   if (packet->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (packet->shared != nullptr) {
-    Release(packet->shared);
-  } else if (packet->free_payload != nullptr) {
-    packet->free_payload(packet->payload);
-  }
-  delete packet;
+  // The payload goes first: when the admission says that the work is over, it is.
+  const std::shared_ptr<Admission> admission = std::move(packet->admission);
+  ReleasePayload(packet);
 }
 
 PacketRef ErrorPacket(const Status& status) {
@@ -41,19 +58,23 @@ const engine_error_payload* ErrorOf(const engine_packet* packet) {
   return static_cast<const engine_error_payload*>(packet->payload);
 }
 
+PacketRef WithoutAdmission(const PacketRef& packet) {
+  if (packet.get()->admission == nullptr) return packet;
+  PacketRef wrapper = Wrap(packet.get());
+  wrapper.get()->emitted = true;
+  wrapper.get()->key = packet.get()->key;
+  wrapper.get()->group = packet.get()->group;
+  return wrapper;
+}
+
 PacketRef Stamp(PacketRef packet, uint64_t key, uint64_t group,
                 const std::shared_ptr<Admission>& admission) {
   engine_packet* p = packet.get();
   // Alone means that nobody else can see the packet, so stamping it in place is unobservable.
   const bool alone = p->references.load(std::memory_order_acquire) == 1;
   if (p->emitted || !alone) {
-    auto* wrapper = new engine_packet;
-    wrapper->type = p->type;
-    wrapper->payload = p->payload;
-    wrapper->shared = p->shared != nullptr ? p->shared : p;
-    Retain(wrapper->shared);
-    packet = PacketRef(wrapper);
-    p = wrapper;
+    packet = Wrap(p);
+    p = packet.get();
   }
   p->emitted = true;
   p->key = key;

@@ -31,7 +31,8 @@ class Admission {
 }  // namespace engine::runtime
 
 struct engine_packet {
-  std::atomic<uint32_t> references{1};
+  std::atomic<uint32_t> references{1};  // at 0 it no longer travels: its admission ends
+  std::atomic<uint32_t> sharers{1};     // itself and its wrappers; at 0 the payload is freed
   bool emitted = false;
   engine_str type{};
   void* payload = nullptr;
@@ -89,6 +90,8 @@ const engine_error_payload* ErrorOf(const engine_packet* packet);
 // Stamps the packet for its stream, wrapping it when it already travels elsewhere.
 PacketRef Stamp(PacketRef packet, uint64_t key, uint64_t group,
                 const std::shared_ptr<Admission>& admission);
+// The same payload at the same place of the stream, held without being work under way.
+PacketRef WithoutAdmission(const PacketRef& packet);
 
 }  // namespace engine::runtime
 

@@ -19,8 +19,8 @@ Run::Run(RunSpec spec, RunOptions options)
     node->outputs.resize(s.outputs.size());
     node->generator = true;
     for (const InputSpec& input : s.inputs) {
-      node->has_feedback |= input.feedback;
       if (input.connected && !input.feedback) node->generator = false;
+      node->head |= input.connected && input.feedback;
     }
     node->uses_resources = !s.resources.empty();
     node->stats.name = s.name;
@@ -29,6 +29,7 @@ Run::Run(RunSpec spec, RunOptions options)
   }
   open_nodes_ = static_cast<uint32_t>(nodes_.size());
   BuildComponents();
+  BuildRooms();
   if (spec_.executors.empty()) spec_.executors.push_back({"default", 1, false});
   for (uint32_t i = 0; i < spec_.executors.size(); ++i) {
     auto lanes = std::make_unique<Lanes>();
@@ -41,7 +42,7 @@ Run::Run(RunSpec spec, RunOptions options)
 }
 
 Run::~Run() {
-  if (state() != RunState::kCreated && state() != RunState::kDone) {
+  if (state() != RunState::kDone && (state() != RunState::kCreated || opened_ != 0)) {
     Cancel(Error(ENGINE_CANCELLED, "the run was given up"));
     Status ignored = Wait();
   }
@@ -49,22 +50,35 @@ Run::~Run() {
     std::lock_guard guard(handle_->mutex);
     handle_->run = nullptr;
   }
+  {
+    // A late timer or packet may be inside still.
+    std::unique_lock lock(mutex_);
+    leaving_ = true;
+    over_.wait(lock, [&] { return visitors_ == 0; });
+  }
   for (auto& lanes : lanes_) lanes->executor.reset();
   nodes_.clear();
   for (const NodeSpec& node : spec_.nodes) node.vtable->destroy(node.self);
 }
 
+// A call of open or close. What a plugin throws in spite of its contract becomes a failure.
+Status Run::Control(const NodeSpec& node, engine_status* (*function)(void*, engine_call*)) {
+  engine_call call;
+  call.run = this;
+  call.control = true;
+  {
+    std::lock_guard lock(mutex_);
+    call.resources = node.resources;
+  }
+  const Status status(Guard([&] { return Status(function(node.self, &call)); }));
+  const bool widened = status.ok() && call.fail_scope != 0;
+  return (widened ? call.wide_failure : status).At(node.plugin, node.name);
+}
+
 Status Run::Open() {
   Status failure;
-  for (NodeSpec& node : spec_.nodes) {
-    engine_call call;
-    call.run = this;
-    call.control = true;
-    call.resources = node.resources;
-    failure = Status(node.vtable->open(node.self, &call)).At(node.plugin, node.name);
-    if (failure.ok() && call.fail_scope != 0) {
-      failure = call.wide_failure.At(node.plugin, node.name);
-    }
+  for (const NodeSpec& node : spec_.nodes) {
+    failure = Control(node, node.vtable->open);
     if (!failure.ok()) break;
     ++opened_;
   }
@@ -72,8 +86,8 @@ Status Run::Open() {
   {
     std::lock_guard lock(mutex_);
     state_ = RunState::kCancelled;
+    cancelled_.store(true);
     failure_ = failure;
-    running_ = 0;
   }
   Status same = Wait();
   return failure;
@@ -83,7 +97,7 @@ void Run::Start() {
   std::unique_lock lock(mutex_);
   if (state_ != RunState::kCreated) return;
   ++visitors_;
-  state_ = RunState::kRunning;
+  state_ = drain_early_ ? RunState::kDraining : RunState::kRunning;
   for (uint32_t i = 0; i < nodes_.size(); ++i) Touch(i);
   for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
   Leave(lock, &visitors_);
@@ -95,17 +109,21 @@ RunState Run::state() const {
 }
 
 void Run::Leave(std::unique_lock<std::mutex>& lock, uint32_t* count) {
-  std::vector<PacketRef> garbage;
-  while (!garbage_.empty()) {
-    garbage.swap(garbage_);
-    lock.unlock();
-    garbage.clear();
-    lock.lock();
+  for (;;) {
+    while (!garbage_.empty()) {
+      Garbage garbage;
+      garbage.swap(garbage_);
+      lock.unlock();
+      garbage.clear();
+      lock.lock();
+    }
+    for (uint32_t i = 0; i < lanes_.size(); ++i) WakeLanes(i, 0);
+    --*count;
+    SettleIdle();
+    if (garbage_.empty()) break;
+    ++*count;  // a deadlock was told; what it left is freed before the run is over
   }
-  for (uint32_t i = 0; i < lanes_.size(); ++i) WakeLanes(i, 0);
-  --*count;
-  SettleIdle();
-  garbage.swap(garbage_);
+  if (leaving_ && visitors_ == 0) over_.notify_all();
   lock.unlock();
 }
 
@@ -122,7 +140,7 @@ void Run::WakeLanes(uint32_t executor, size_t keep) {
 void Run::Lane(uint32_t executor) {
   Lanes& lanes = *lanes_[executor];
   std::unique_lock lock(mutex_);
-  std::vector<PacketRef> garbage;
+  Garbage garbage;
   while (!lanes.ready.empty() || !garbage_.empty()) {
     if (!garbage_.empty()) {
       garbage.swap(garbage_);
@@ -161,7 +179,7 @@ uint64_t Run::Process(engine_call* call, uint32_t index) {
   const uint64_t key = call->key;
   const uint64_t begin = NowNs();
   const auto body = [&] {
-    Status status(spec.vtable->process(spec.self, call));
+    Status status(Guard([&] { return Status(spec.vtable->process(spec.self, call)); }));
     // A deferred call carries its answer itself.
     if (!call->deferred.load()) call->status = std::move(status);
   };
@@ -189,21 +207,18 @@ void Run::Completed(engine_call* call) {
 }
 
 void Run::AdmissionDone() {
-  std::unique_lock lock(mutex_);
-  ++visitors_;
   --admitted_;
   if (spec_.max_in_flight != 0 && state_ == RunState::kRunning) {
     for (const auto& node : nodes_) {
       if (node->generator) Touch(node->index);
     }
   }
-  Leave(lock, &visitors_);
 }
 
 // The run is over when every node is closed, or cancelled and nothing runs; it is deadlocked when
 // nothing runs or will run by itself.
 bool Run::Over() const {
-  if (running_ != 0 || timers_ != 0 || visitors_ != 0) return false;
+  if (running_ != 0 || visitors_ != 0) return false;
   for (const auto& lanes : lanes_) {
     if (lanes->active != 0) return false;
   }
@@ -212,25 +227,29 @@ bool Run::Over() const {
 
 void Run::SettleIdle() {
   if (state_ == RunState::kDone || state_ == RunState::kCreated) return;
-  if (running_ != 0 || timers_ != 0 || visitors_ != 0) return;
-  for (const auto& lanes : lanes_) {
-    if (lanes->active != 0 || !lanes->ready.empty()) return;
+  if (!Over()) {
+    if (running_ != 0 || timers_ != 0 || visitors_ != 0) return;
+    for (const auto& lanes : lanes_) {
+      if (lanes->active != 0 || !lanes->ready.empty()) return;
+    }
+    if (state_ == RunState::kRunning && WaitsForNodes()) return;
+    StartCancel(Status(ENGINE_ABORTED, DeadlockReport()));
   }
-  if (!Over()) StartCancel(Status(ENGINE_ABORTED, DeadlockReport()));
   over_.notify_all();
 }
 
 void Run::StartCancel(Status reason) {
   if (state_ == RunState::kCancelled || state_ == RunState::kDone) return;
   state_ = RunState::kCancelled;
+  cancelled_.store(true);
   failure_ = std::move(reason);
   for (const auto& node : nodes_) {
     for (Input& input : node->inputs) {
-      while (!input.queue.empty()) garbage_.push_back(input.queue.pop().packet);
-      garbage_.push_back(std::move(input.latest));
+      while (!input.queue.empty()) garbage_.Add(input.queue.pop().packet);
+      garbage_.Add(std::move(input.latest));
     }
     for (Output& output : node->outputs) {
-      for (Item& item : output.outbox) garbage_.push_back(std::move(item.packet));
+      for (Item& item : output.outbox) garbage_.Add(std::move(item.packet));
       output.outbox.clear();
     }
   }
@@ -245,6 +264,7 @@ void Run::Cancel(Status reason) {
 
 void Run::Drain() {
   std::unique_lock lock(mutex_);
+  drain_early_ = state_ == RunState::kCreated;
   if (state_ != RunState::kRunning) return;
   ++visitors_;
   state_ = RunState::kDraining;
@@ -253,8 +273,10 @@ void Run::Drain() {
 }
 
 bool Run::WaitFor(uint64_t nanoseconds) {
+  constexpr uint64_t kYear = 31'536'000'000'000'000;
+  const std::chrono::nanoseconds time(static_cast<int64_t>(std::min(nanoseconds, kYear)));
   std::unique_lock lock(mutex_);
-  return over_.wait_for(lock, std::chrono::nanoseconds(static_cast<int64_t>(nanoseconds)),
+  return over_.wait_for(lock, time,
                         [&] { return state_ == RunState::kDone || Over(); });
 }
 
@@ -265,11 +287,7 @@ Status Run::Wait() {
   Status close_failure;
   while (opened_ != 0) {
     const NodeSpec& node = spec_.nodes[--opened_];
-    engine_call call;
-    call.run = this;
-    call.control = true;
-    call.resources = node.resources;
-    Status status = Status(node.vtable->close(node.self, &call)).At(node.plugin, node.name);
+    Status status = Control(node, node.vtable->close);
     if (close_failure.ok()) close_failure = std::move(status);
   }
   std::unique_lock lock(mutex_);

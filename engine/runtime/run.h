@@ -83,10 +83,34 @@ class Run {
   struct NodeState;
   struct Component;
   struct Lanes;
+  struct Room;
   struct Handle;  // what outlives the run and may still speak to it
+
+  // What is let go outside the mutex: freeing it runs code of plugins.
+  struct Garbage {
+    std::vector<PacketRef> packets;
+    std::vector<std::shared_ptr<void>> others;
+    void Add(PacketRef packet) {
+      if (packet) packets.push_back(std::move(packet));
+    }
+    void Add(std::shared_ptr<void> other) {
+      if (other != nullptr) others.push_back(std::move(other));
+    }
+    bool empty() const { return packets.empty() && others.empty(); }
+    void swap(Garbage& other) {
+      packets.swap(other.packets);
+      others.swap(other.others);
+    }
+    void clear() {
+      packets.clear();
+      others.clear();
+    }
+  };
 
   // All below with mutex_ held, unless said otherwise.
   void BuildComponents();
+  void BuildRooms();
+  bool Fits(const std::vector<Room>& rooms) const;
   bool Ready(const NodeState& node) const;
   bool HasRoom(const NodeState& node) const;
   bool InputsReady(const NodeState& node) const;
@@ -97,27 +121,34 @@ class Run {
   engine_call* Begin(uint32_t node);
   void TakeJoin(NodeState& node, engine_call* call);
   void TakeBatch(NodeState& node, engine_call* call);
+  void ArmBatch(NodeState& node);
   void Finish(engine_call* call);
   void Commit(engine_call* call);
-  void Push(const Target& target, Item item);
+  bool Push(const Target& target, Item item);
+  void Deliver(const OutputSpec& spec, Item item);
   void PushOutput(NodeState& node, uint32_t port, Item item, bool* reserved);
   void FlushOutbox(NodeState& node);
   void CloseComponents(uint32_t first);
   bool ComponentIdle(const Component& component) const;
   void WakeLanes(uint32_t executor, size_t keep);
   void SettleIdle();
+  bool WaitsForNodes();
   void RecordFailure(const Status& status);
   void StartCancel(Status reason);
   std::string DeadlockReport() const;
+  void AdmissionDone();
+  Status Control(const NodeSpec& node, engine_status* (*function)(void*, engine_call*));
   void Lane(uint32_t executor);  // without mutex_
   uint64_t Process(engine_call* call, uint32_t index);  // without mutex_; answers nanoseconds
   void Completed(engine_call* call);  // without mutex_: a deferred call was answered
   void Returned(engine_call* call);
+  // Runs `body` with the mutex held, unless the run is gone. [any]
+  template <typename Body>
+  static void Visit(const std::shared_ptr<Handle>& handle, Body body);
   // Ends a visit: releases garbage outside the mutex, gives `count` back, settles, unlocks. After
   // it the run may be gone.
   void Leave(std::unique_lock<std::mutex>& lock, uint32_t* count);
   bool Over() const;
-  void AdmissionDone();  // without mutex_
 
   RunSpec spec_;
   const RunOptions options_;
@@ -126,17 +157,21 @@ class Run {
   std::vector<std::unique_ptr<NodeState>> nodes_;
   std::vector<Component> components_;
   std::vector<std::unique_ptr<Lanes>> lanes_;
-  std::vector<PacketRef> garbage_;  // released after the mutex is
+  Garbage garbage_;  // empty whenever the mutex is free
   std::shared_ptr<Handle> handle_;
   RunState state_ = RunState::kCreated;
   Status failure_;  // of the run
+  std::atomic<bool> cancelled_{false};  // state_ == kCancelled, for calls that poll
+  bool drain_early_ = false;            // Drain came before Start
+  bool leaving_ = false;                // the destructor waits for visitors
   uint64_t running_ = 0;
   uint64_t timers_ = 0;
   uint32_t visitors_ = 0;  // threads inside that are no lane; the last one out settles
   uint64_t admitted_ = 0;
+  uint64_t commits_ = 0;
+  uint64_t patient_until_ = UINT64_MAX;  // commits_ at which packets that nodes keep were too long
   uint32_t opened_ = 0;
   uint32_t open_nodes_ = 0;  // not closed yet
-  bool closed_instances_ = false;
   RunReport totals_;
 };
 

@@ -47,11 +47,20 @@ struct Run::Input {
   uint32_t reserved = 0;        // room that running producers hold
   uint32_t open_producers = 0;  // edges whose producer is not closed yet
   uint32_t high_water = 0;
+  bool said = false;            // something was settled here: a packet or an absence
   std::vector<uint32_t> producers;
   PacketRef latest;  // LATEST: the newest packet of a port that is not the first
 };
 
+// What a call needs of a queue: as many places as edges lead there.
+struct Run::Room {
+  Target target;
+  uint32_t packets = 0;
+};
+
 struct Run::Output {
+  std::vector<Room> rooms;  // for one packet here
+  bool inside = false;      // leads back to its node
   uint64_t next_key = 0;
   std::deque<Item> outbox;  // emitted beyond the room; the node waits until it is empty
 };
@@ -61,6 +70,7 @@ struct Run::NodeState {
   uint32_t component = 0;
   std::vector<Input> inputs;
   std::vector<Output> outputs;
+  std::vector<Room> rooms;  // for one packet on each output
   uint32_t in_flight = 0;
   uint32_t generating = 0;  // calls without input under way
   uint64_t next_ticket = 0, commit_ticket = 0;
@@ -72,7 +82,7 @@ struct Run::NodeState {
   bool closed = false;
   bool batch_due = false;    // BATCH: the oldest packet waited long enough
   bool batch_timer = false;  // BATCH: a timer runs
-  bool has_feedback = false;
+  bool head = false;       // loops come back to it
   bool generator = false;  // no input but feedback
   bool uses_resources = false;
   Status failed;  // of the node: what every further key is answered with
@@ -105,6 +115,18 @@ struct Run::Handle {
   std::mutex mutex;
   Run* run = nullptr;  // null once the run is gone
 };
+
+template <typename Body>
+void Run::Visit(const std::shared_ptr<Handle>& handle, Body body) {
+  std::unique_lock guard(handle->mutex);
+  Run* run = handle->run;
+  if (run == nullptr) return;
+  std::unique_lock lock(run->mutex_);
+  ++run->visitors_;  // from here on the run waits for us
+  guard.unlock();
+  body(*run);
+  run->Leave(lock, &run->visitors_);
+}
 
 }  // namespace engine::runtime
 
