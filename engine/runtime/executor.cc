@@ -1,5 +1,6 @@
 #include "engine/runtime/executor.h"
 
+#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 #include <oneapi/tbb/task_group.h>
 
@@ -12,13 +13,38 @@
 namespace engine::runtime {
 namespace {
 
+// oneTBB's workers are one fewer than the cores, for all arenas together: a node that blocks would
+// hold up another executor, and on two cores nothing would run side by side. So each arena adds its
+// lanes to the limit while it lives.
+void AddWorkers(int lanes) {
+  using oneapi::tbb::global_control;
+  static std::mutex mutex;
+  static auto total =
+      static_cast<int>(global_control::active_value(global_control::max_allowed_parallelism));
+  // Leaked: the threads of other arenas may outlive static objects.
+  static auto* control = new std::unique_ptr<global_control>;
+  std::lock_guard lock(mutex);
+  total += lanes;
+  // The smallest of all controls counts, so the old one goes first.
+  control->reset();
+  *control = std::make_unique<global_control>(global_control::max_allowed_parallelism,
+                                              static_cast<size_t>(total));
+}
+
 class ArenaExecutor : public Executor {
  public:
   ArenaExecutor(uint32_t threads, std::function<void()> lane)
-      : arena_(static_cast<int>(threads), /*reserved_for_masters=*/0), lane_(std::move(lane)) {}
+      : lanes_(static_cast<int>(threads)),
+        arena_(lanes_, /*reserved_for_masters=*/0),
+        lane_(std::move(lane)) {
+    AddWorkers(lanes_);
+  }
   ~ArenaExecutor() override {
-    std::unique_lock lock(mutex_);
-    idle_.wait(lock, [&] { return outstanding_ == 0; });
+    {
+      std::unique_lock lock(mutex_);
+      idle_.wait(lock, [&] { return outstanding_ == 0; });
+    }
+    AddWorkers(-lanes_);
   }
   void Wake() override {
     {
@@ -33,6 +59,7 @@ class ArenaExecutor : public Executor {
   }
 
  private:
+  const int lanes_;
   oneapi::tbb::task_arena arena_;
   const std::function<void()> lane_;
   std::mutex mutex_;

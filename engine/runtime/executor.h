@@ -14,8 +14,8 @@ namespace engine::runtime {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // Has `lane` called once, soon, on one of the executor's threads. Called with no lock held that
-  // `lane` takes; never more than `threads` calls are outstanding.
+  // Has `lane` called once, soon, on one of the executor's threads and never inside Wake, since the
+  // caller holds the lock that `lane` takes. Never more than `threads` calls are outstanding.
   virtual void Wake() = 0;
 };
 

@@ -88,7 +88,8 @@ const engine_async kAsync = {sizeof(engine_async),
                              },
                              [](uint64_t ns, void (*fn)(void*), void* arg) -> engine_status* {
                                return Guard([&] {
-                                 AfterOnIo(ns, [fn, arg] { fn(arg); });
+                                 // A plugin may block: not on the timers' thread.
+                                 AfterOnIo(ns, [fn, arg] { RunOnIo([fn, arg] { fn(arg); }); });
                                  return Status();
                                });
                              }};
