@@ -1,0 +1,598 @@
+// Each rule of the runtime by itself: what a node is given, what happens to what it emits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <numeric>
+#include <thread>
+
+#include "engine/runtime/testing/kit.h"
+
+namespace engine::runtime {
+namespace {
+
+using abi::Emission;
+using abi::Policy;
+using testing::Call;
+using testing::Graph;
+using testing::LivePayloads;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+class RulesTest : public ::testing::Test {
+ protected:
+  void TearDown() override { EXPECT_EQ(LivePayloads(), 0); }
+
+  Status Go(Graph* graph, RunOptions options = {}) {
+    return testing::RunGraph(graph, &report_, options);
+  }
+
+  RunReport report_;
+};
+
+std::vector<int64_t> Numbers(int64_t from, int64_t to) {
+  std::vector<int64_t> all(static_cast<size_t>(to - from));
+  std::iota(all.begin(), all.end(), from);
+  return all;
+}
+
+void Sleep(int microseconds) {
+  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+}
+
+Status PassOn(Call call) { return call.Emit(0, call.in()); }
+Status OnlyEven(Call call) { return call.in() % 2 == 0 ? call.Emit(0, call.in()) : Status(); }
+Status FailOdd(Call call) {
+  if (call.in() % 2 == 0) return call.Emit(0, call.in());
+  return Error(ENGINE_DATA_LOSS, "odd ", call.in());
+}
+
+TEST_F(RulesTest, AChainKeepsOrderAndValues) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 100);
+  g.Add("a", 1, 1, PassOn);
+  g.AddSink("t", &got);
+  g.Connect("s", "a");
+  g.Connect("a", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_EQ(got, Numbers(0, 100));
+}
+
+TEST_F(RulesTest, JoinSkipsAKeyWhenARequiredPortIsAbsent) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 10);
+  g.Add("even", 1, 1, OnlyEven);
+  g.Add("join", 2, 1, [](Call c) -> Status {
+    EXPECT_EQ(c.key(0), c.key(1));
+    EXPECT_EQ(c.group(0), c.group(1));
+    return c.Emit(0, c.in(0) * 100 + c.in(1));
+  });
+  g.AddSink("t", &got);
+  g.Connect("s", "even", 1);
+  g.Connect("s", "join:0", 1);
+  g.Connect("even", "join:1", 1);
+  g.Connect("join", "t", 1);
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_THAT(got, ElementsAre(0, 202, 404, 606, 808));
+}
+
+TEST_F(RulesTest, JoinCallsWithoutAnOptionalPortThatIsAbsent) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 5);
+  g.Add("even", 1, 1, OnlyEven);
+  NodeSpec& join = g.Add("join", 3, 1, [](Call c) -> Status {
+    EXPECT_FALSE(c.has(2));  // not connected
+    return c.Emit(0, c.has(1) ? c.in(0) : -c.in(0));
+  });
+  join.inputs[1].optional = join.inputs[2].optional = true;
+  g.AddSink("t", &got);
+  g.Connect("s", "even");
+  g.Connect("s", "join:0");
+  g.Connect("even", "join:1");
+  g.Connect("join", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_THAT(got, ElementsAre(0, -1, 2, -3, 4));
+}
+
+TEST_F(RulesTest, JoinDoesNotCallForAKeyThatIsAbsentEverywhere) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 4);
+  g.Add("even", 1, 1, OnlyEven);
+  NodeSpec& join = g.Add("join", 1, 1, [](Call c) -> Status {
+    EXPECT_TRUE(c.has(0));
+    return c.Emit(0, c.in(0));
+  });
+  join.inputs[0].optional = true;
+  g.AddSink("t", &got);
+  g.Connect("s", "even");
+  g.Connect("even", "join");
+  g.Connect("join", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_THAT(got, ElementsAre(0, 2));
+}
+
+// A source with two outputs settles the one that it leaves out; with room for one packet a join
+// behind it would else wait for ever.
+TEST_F(RulesTest, AGeneratorSettlesTheOutputsThatItLeavesOut) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.Add("s", 0, 2, [n = int64_t{0}](Call c) mutable -> Status {
+    if (n == 9) c.finish();
+    if (n % 3 == 0) ENGINE_RETURN_IF_ERROR(c.Emit(1, n));
+    return c.Emit(0, n++);
+  });
+  g.Add("join", 2, 1, [](Call c) { return c.Emit(0, c.in(0) + (c.has(1) ? 100 : 0)); })
+      .inputs[1]
+      .optional = true;
+  g.AddSink("t", &got);
+  g.Connect("s:0", "join:0", 1);
+  g.Connect("s:1", "join:1", 1);
+  g.Connect("join", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_THAT(got, ElementsAre(100, 1, 2, 103, 4, 5, 106, 7, 8, 109));
+}
+
+// The failure of one input wins over the absence of another: a failure is never lost.
+TEST_F(RulesTest, JoinPassesAFailureOnThoughAnotherPortIsAbsent) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 4);
+  g.Add("even", 1, 1, OnlyEven);
+  g.Add("fail", 1, 1, FailOdd);
+  g.Add("join", 2, 1, [](Call c) { return c.Emit(0, c.in(0)); });
+  g.AddSink("t", &got);
+  g.Connect("s", "even");
+  g.Connect("s", "fail");
+  g.Connect("even", "join:0");
+  g.Connect("fail", "join:1");
+  g.Connect("join", "t");
+  const Status status = Go(&g);
+  EXPECT_EQ(status.code(), ENGINE_DATA_LOSS);
+  EXPECT_EQ(report_.failed_packets, 2u);
+  EXPECT_THAT(got, ElementsAre(0, 2));
+}
+
+TEST_F(RulesTest, AnyTakesPacketsFromAllPortsAndNumbersThemAnew) {
+  Graph g;
+  std::vector<int64_t> got, keys;
+  g.AddSource("a", 20);
+  g.AddSource("b", 20);
+  g.Add("any", 2, 1,
+        [](Call c) {
+          EXPECT_NE(c.has(0), c.has(1));
+          return c.Emit(0, c.has(0) ? c.in(0) : 100 + c.in(1));
+        })
+      .policy = Policy::kAny;
+  g.Add("t", 1, 0, [&](Call c) {
+    got.push_back(c.in());
+    keys.push_back(static_cast<int64_t>(c.key()));
+    return Status();
+  });
+  g.Connect("a", "any:0", 1);
+  g.Connect("b", "any:1", 1);
+  g.Connect("any", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_EQ(keys, Numbers(0, 40));
+  std::vector<int64_t> a, b;
+  for (int64_t v : got) (v < 100 ? a : b).push_back(v);
+  EXPECT_EQ(a, Numbers(0, 20));
+  EXPECT_EQ(b, Numbers(100, 120));
+}
+
+// An absent key takes no place at an ANY port; the producer that waits for the room must hear of it.
+TEST_F(RulesTest, AnAbsentKeyAtAnAnyPortWakesTheOtherProducer) {
+  for (int round = 0; round < 200; ++round) {
+    Graph g;
+    std::vector<int64_t> got;
+    g.AddSource("a", 20);
+    g.AddSource("b", 20);
+    g.Add("none", 1, 1, [](Call) { return Status(); });
+    g.Add("any", 1, 1, PassOn).policy = Policy::kAny;
+    g.AddSink("t", &got);
+    g.Connect("a", "none", 1);
+    g.Connect("none", "any", 1);
+    g.Connect("b", "any", 1);
+    g.Connect("any", "t", 1);
+    const Status status = Go(&g);
+    ASSERT_TRUE(status.ok()) << status.message();
+    ASSERT_EQ(got, Numbers(0, 20));
+  }
+}
+
+TEST_F(RulesTest, TwoEdgesFromOneNodeIntoOnePortTakeTwoPlaces) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.Add("s", 0, 2, [n = int64_t{0}](Call c) mutable -> Status {
+    if (n == 18) c.finish();
+    ENGINE_RETURN_IF_ERROR(c.Emit(0, n));
+    n += 2;
+    return c.Emit(1, n - 1);
+  });
+  g.Add("any", 1, 1, PassOn).policy = Policy::kAny;
+  g.AddSink("t", &got);
+  g.Connect("s:0", "any", 1);
+  g.Connect("s:1", "any", 1);
+  g.Connect("any", "t", 1);
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_EQ(got, Numbers(0, 20));
+  EXPECT_LE(report_.nodes[1].queue_high_water, 2u);
+}
+
+TEST_F(RulesTest, LatestGivesTheNewestPacketOfTheOtherPorts) {
+  Graph g;
+  std::vector<int64_t> got;
+  std::atomic<bool> told{false};
+  g.Add("weights", 0, 1,
+        [&](Call c) -> Status {
+          for (int64_t v = 1; v <= 50; ++v) ENGINE_RETURN_IF_ERROR(c.Emit(0, v));
+          c.finish();
+          told = true;
+          return Status();
+        })
+      .emission = Emission::kMany;
+  g.AddSource("s", 10);
+  NodeSpec& latest =
+      g.Add("latest", 2, 1, [](Call c) { return c.Emit(0, c.in(0) * 100 + c.in(1)); });
+  latest.policy = Policy::kLatest;
+  g.AddSink("t", &got);
+  g.Connect("s", "latest:0");
+  g.Connect("weights", "latest:1", 1);
+  g.Connect("latest", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  // Each main packet came through once, in order; none was dropped while no weights were there.
+  ASSERT_EQ(got.size(), 10u);
+  int64_t newest = 1;
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i] / 100, static_cast<int64_t>(i));
+    EXPECT_GE(got[i] % 100, newest);
+    newest = got[i] % 100;
+  }
+}
+
+// A side port of LATEST holds its packet for ever: it must neither block its producer nor count as
+// work under way, and an absent key is no packet.
+TEST_F(RulesTest, LatestHoldsNoAdmissionAndNeverBlocks) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 30);
+  g.Add("even", 1, 1, OnlyEven);
+  NodeSpec& latest = g.Add("latest", 2, 1, [](Call c) {
+    EXPECT_TRUE(c.has(1));
+    return c.Emit(0, c.in(0));
+  });
+  latest.policy = Policy::kLatest;
+  g.AddSink("t", &got);
+  g.Connect("s", "even", 1);
+  g.Connect("s", "latest:0", 1);
+  g.Connect("even", "latest:1", 1);
+  g.Connect("latest", "t", 1);
+  g.max_in_flight = 1;
+  const Status status = Go(&g);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(got, Numbers(0, 30));
+}
+
+TEST_F(RulesTest, BatchTakesUpToItsMaximumAndFlushesAtTheEnd) {
+  Graph g;
+  std::vector<int64_t> sizes, got;
+  NodeSpec& source = g.Add("s", 0, 1, [](Call c) -> Status {
+    for (int64_t v = 0; v < 10; ++v) ENGINE_RETURN_IF_ERROR(c.Emit(0, v));
+    c.finish();
+    return Status();
+  });
+  source.emission = Emission::kMany;
+  NodeSpec& batch = g.Add("batch", 1, 1, [&](Call c) {
+    sizes.push_back(c.count(0));
+    for (uint32_t i = 0; i < c.count(0); ++i) got.push_back(c.in(0, i));
+    return c.Emit(0, c.count(0));
+  });
+  batch.policy = Policy::kBatch;
+  batch.batch_max = 4;
+  batch.batch_wait_ns = 3'600'000'000'000;
+  std::vector<int64_t> sink;
+  g.AddSink("t", &sink);
+  g.Connect("s", "batch", 5);
+  g.Connect("batch", "t");
+  EXPECT_TRUE(Go(&g).ok());  // and the timer of an hour does not hold up the end
+  EXPECT_THAT(sizes, ElementsAre(4, 4, 2));
+  EXPECT_EQ(sink, sizes);
+  EXPECT_EQ(got, Numbers(0, 10));
+}
+
+TEST_F(RulesTest, ABatchLargerThanItsQueueIsTakenWhenTheQueueIsFull) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 6);
+  NodeSpec& batch = g.Add("batch", 1, 1, [](Call c) { return c.Emit(0, c.count(0)); });
+  batch.policy = Policy::kBatch;
+  batch.batch_max = 16;
+  batch.batch_wait_ns = 3'600'000'000'000;
+  g.AddSink("t", &got);
+  g.Connect("s", "batch", 3);
+  g.Connect("batch", "t");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_THAT(got, ElementsAre(3, 3));
+}
+
+// The rest of a queue that was longer than a batch gets its timer too: nothing else would wake it,
+// since the source waits for these packets to be done.
+TEST_F(RulesTest, ABatchTimerRunsForWhatABatchLeftBehind) {
+  Graph g;
+  std::vector<int64_t> sizes;
+  NodeSpec& source = g.Add("s", 0, 1, [n = 0](Call c) mutable -> Status {
+    if (n++ == 3) {
+      c.finish();
+      return Status();
+    }
+    for (int64_t v = 0; v < 3; ++v) ENGINE_RETURN_IF_ERROR(c.Emit(0, v));
+    return Status();
+  });
+  source.emission = Emission::kMany;
+  NodeSpec& batch = g.Add("batch", 1, 0, [&](Call c) {
+    sizes.push_back(c.count(0));
+    return Status();
+  });
+  batch.policy = Policy::kBatch;
+  batch.batch_max = 2;
+  batch.batch_wait_ns = 2'000'000;
+  g.Connect("s", "batch", 4);
+  g.max_in_flight = 1;
+  const Status status = Go(&g);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_THAT(sizes, ElementsAre(2, 1, 2, 1, 2, 1));
+}
+
+TEST_F(RulesTest, ABatchWaitsAsLongAsItsTimerSays) {
+  Graph g;
+  uint64_t sent = 0, taken = 0;
+  std::atomic<bool> go_on{false};
+  NodeSpec& source = g.Add("s", 0, 1, [&](Call c) -> Status {
+    if (sent == 0) {
+      sent = NowNs();
+      return c.Emit(0, 1);
+    }
+    while (!go_on) Sleep(100);
+    c.finish();
+    return Status();
+  });
+  source.executor = 1;
+  NodeSpec& batch = g.Add("batch", 1, 0, [&](Call c) {
+    EXPECT_EQ(c.count(0), 1u);
+    taken = NowNs();
+    go_on = true;
+    return Status();
+  });
+  batch.policy = Policy::kBatch;
+  batch.batch_max = 2;
+  batch.batch_wait_ns = 20'000'000;
+  g.executors.push_back({"own", 1, true});
+  g.Connect("s", "batch");
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_GE(taken - sent, 20'000'000u);
+}
+
+TEST_F(RulesTest, AFailedPacketFailsNoneOfItsBatch) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 6);
+  g.Add("fail", 1, 1, [](Call c) {
+    return c.in() == 2 ? Error(ENGINE_DATA_LOSS, "two") : c.Emit(0, c.in());
+  });
+  NodeSpec& batch = g.Add("batch", 1, 1, [&](Call c) -> Status {
+    for (uint32_t i = 0; i < c.count(0); ++i) got.push_back(c.in(0, i));
+    return c.Emit(0, c.count(0));
+  });
+  batch.policy = Policy::kBatch;
+  batch.batch_max = 3;
+  std::vector<int64_t> sizes;
+  g.AddSink("t", &sizes);
+  g.Connect("s", "fail");
+  g.Connect("fail", "batch", 6);
+  g.Connect("batch", "t");
+  EXPECT_EQ(Go(&g).code(), ENGINE_DATA_LOSS);
+  EXPECT_THAT(got, ElementsAre(0, 1, 3, 4, 5));
+  EXPECT_EQ(report_.failed_packets, 1u);
+}
+
+TEST_F(RulesTest, OneIsHeldToItsWordAndManyIsNot) {
+  Graph g;
+  std::vector<int64_t> one, many;
+  const auto twice = [](Call c) -> Status {
+    ENGINE_RETURN_IF_ERROR(c.Emit(0, c.in()));
+    return c.Emit(0, c.in() + 100);
+  };
+  g.AddSource("s", 3);
+  g.Add("one", 1, 1, twice);
+  g.Add("many", 1, 1, twice).emission = Emission::kMany;
+  g.AddSink("t1", &one);
+  g.AddSink("t2", &many);
+  g.Connect("s", "one");
+  g.Connect("s", "many");
+  g.Connect("one", "t1");
+  g.Connect("many", "t2");
+  const Status status = Go(&g);
+  EXPECT_EQ(status.code(), ENGINE_INTERNAL);
+  EXPECT_EQ(status.node(), "one");
+  EXPECT_EQ(status.plugin(), "test.plugin");
+  EXPECT_THAT(status.message(), HasSubstr("several packets on OUT0"));
+  EXPECT_THAT(one, IsEmpty());
+  EXPECT_THAT(many, ElementsAre(0, 100, 1, 101, 2, 102));
+}
+
+TEST_F(RulesTest, EmittingBeyondTheContractIsRefused) {
+  Graph g;
+  g.AddSource("s", 1);
+  g.Add("a", 1, 1, [](Call c) -> Status {
+    EXPECT_EQ(c.Emit(7, 1).code(), ENGINE_OUT_OF_RANGE);
+    EXPECT_EQ(Status(Call::Host()->emit(c.get(), 0, nullptr, 0)).code(), ENGINE_INVALID_ARGUMENT);
+    EXPECT_EQ(c.count(9), 0u);
+    EXPECT_EQ(c.packet(0, 5), nullptr);
+    return Status();
+  });
+  g.SetOpen("a", [](Call c) -> Status {
+    EXPECT_EQ(c.Emit(0, 1).code(), ENGINE_FAILED_PRECONDITION);
+    EXPECT_EQ(c.Defer(), nullptr);
+    return Status();
+  });
+  g.Connect("s", "a");
+  EXPECT_TRUE(Go(&g).ok());
+}
+
+// Calls overlap and end in any order; a stream keeps the order of its keys.
+TEST_F(RulesTest, CallsAtOnceKeepTheOrderOfTheStream) {
+  Graph g;
+  std::vector<int64_t> got;
+  std::atomic<int> inside{0}, most{0};
+  g.executors = {{"default", 4, true}};
+  g.AddSource("s", 200);
+  NodeSpec& slow = g.Add("slow", 1, 1, [&](Call c) {
+    const int now = ++inside;
+    int seen = most.load();
+    while (seen < now && !most.compare_exchange_weak(seen, now)) {
+    }
+    Sleep(static_cast<int>((c.in() * 7919) % 300));
+    --inside;
+    return c.Emit(0, c.in());
+  });
+  slow.max_in_flight = 3;
+  g.AddSink("t", &got);
+  g.Connect("s", "slow", 4);
+  g.Connect("slow", "t", 4);
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_EQ(got, Numbers(0, 200));
+  EXPECT_GT(most.load(), 1);
+  EXPECT_LE(most.load(), 3);
+}
+
+// What one call emitted beyond the room goes out before what the next call emits.
+TEST_F(RulesTest, TheOutboxOfOneCallGoesBeforeTheNextCall) {
+  for (int round = 0; round < 50; ++round) {
+    Graph g;
+    std::vector<int64_t> got;
+    g.executors = {{"default", 3, true}};
+    g.AddSource("s", 20);
+    NodeSpec& many = g.Add("many", 1, 1, [](Call c) -> Status {
+      Sleep(static_cast<int>((c.in() * 31) % 50));
+      for (int64_t i = 0; i < 5; ++i) ENGINE_RETURN_IF_ERROR(c.Emit(0, c.in() * 5 + i));
+      return Status();
+    });
+    many.emission = Emission::kMany;
+    many.max_in_flight = 3;
+    g.Add("t", 1, 0, [&](Call c) {
+      EXPECT_EQ(c.key(), got.size());
+      Sleep(10);
+      got.push_back(c.in());
+      return Status();
+    });
+    g.Connect("s", "many", 3);
+    g.Connect("many", "t", 3);
+    ASSERT_TRUE(Go(&g).ok());
+    ASSERT_EQ(got, Numbers(0, 100));
+    EXPECT_LE(report_.nodes[2].queue_high_water, 3u);
+  }
+}
+
+TEST_F(RulesTest, AManyNodeMayEmitFarBeyondTheRoom) {
+  Graph g;
+  std::vector<int64_t> left, right;
+  g.Add("s", 0, 1,
+        [](Call c) -> Status {
+          for (int64_t i = 0; i < 100'000; ++i) ENGINE_RETURN_IF_ERROR(c.Emit(0, i));
+          c.finish();
+          return Status();
+        })
+      .emission = Emission::kMany;
+  g.AddSink("t1", &left);
+  g.AddSink("t2", &right);
+  g.Connect("s", "t1", 1);
+  g.Connect("s", "t2", 3);
+  EXPECT_TRUE(Go(&g).ok());
+  EXPECT_EQ(left, Numbers(0, 100'000));
+  EXPECT_EQ(right, left);
+  EXPECT_EQ(report_.nodes[1].queue_high_water, 1u);
+}
+
+TEST_F(RulesTest, DropOldestKeepsTheNewestAndCounts) {
+  Graph g;
+  std::vector<int64_t> got;
+  std::atomic<bool> sent_all{false};
+  g.executors = {{"a", 1, true}, {"b", 1, true}};
+  g.Add("s", 0, 1, [&, n = int64_t{0}](Call c) mutable -> Status {
+    if (n == 49) {
+      c.finish();
+      sent_all = true;
+    }
+    return c.Emit(0, n++);
+  });
+  g.Add("t", 1, 0, [&](Call c) {
+     while (!sent_all) Sleep(50);
+     Sleep(2000);  // the last one is committed after its call
+     got.push_back(c.in());
+     return Status();
+   }).executor = 1;
+  g.Connect("s", "t", 3).overflow = Overflow::kDropOldest;
+  EXPECT_TRUE(Go(&g).ok());
+  ASSERT_GE(got.size(), 3u);
+  EXPECT_LE(got.size(), 4u);  // one may have been taken at once
+  EXPECT_EQ(std::vector<int64_t>(got.end() - 3, got.end()), Numbers(47, 50));
+  EXPECT_EQ(report_.dropped_packets, 50 - got.size());
+  EXPECT_EQ(report_.failed_packets, 0u);
+}
+
+TEST_F(RulesTest, RejectRefusesTheNewestAndRecordsAFailure) {
+  Graph g;
+  std::vector<int64_t> got;
+  std::atomic<bool> sent_all{false};
+  g.executors = {{"a", 1, true}, {"b", 1, true}};
+  g.Add("s", 0, 1, [&, n = int64_t{0}](Call c) mutable -> Status {
+    if (n == 49) {
+      c.finish();
+      sent_all = true;
+    }
+    return c.Emit(0, n++);
+  });
+  g.Add("t", 1, 0, [&](Call c) {
+     while (!sent_all) Sleep(50);
+     Sleep(2000);
+     got.push_back(c.in());
+     return Status();
+   }).executor = 1;
+  g.Connect("s", "t", 3).overflow = Overflow::kReject;
+  const Status status = Go(&g);
+  EXPECT_EQ(status.code(), ENGINE_RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.node(), "t");
+  EXPECT_THAT(status.message(), HasSubstr("queue IN0 of node 't' is full (3 packets)"));
+  EXPECT_EQ(got.front(), 0);
+  EXPECT_EQ(report_.dropped_packets, 50 - got.size());
+  EXPECT_EQ(report_.failed_packets, report_.dropped_packets);
+}
+
+// A join behind an edge that drops goes on: a dropped key is an absent one.
+TEST_F(RulesTest, AJoinSurvivesAnEdgeThatDrops) {
+  Graph g;
+  std::vector<int64_t> got;
+  g.AddSource("s", 500);
+  g.Add("slow", 1, 1, PassOn);
+  g.Add("join", 2, 1, [](Call c) -> Status {
+    EXPECT_EQ(c.in(0), c.in(1));
+    return c.Emit(0, c.in(0));
+  });
+  g.AddSink("t", &got);
+  g.Connect("s", "slow", 1).overflow = Overflow::kDropOldest;
+  g.Connect("s", "join:0", 2);
+  g.Connect("slow", "join:1", 2);
+  g.Connect("join", "t");
+  const Status status = Go(&g);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(got.size() + report_.dropped_packets, 500u);
+  EXPECT_TRUE(std::is_sorted(got.begin(), got.end()));
+}
+
+}  // namespace
+}  // namespace engine::runtime
