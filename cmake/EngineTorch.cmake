@@ -19,7 +19,13 @@ if(NOT EXISTS "${LIBTORCH}/include/torch/csrc/stable/tensor.h")
   message(FATAL_ERROR "LibTorch 2.13 was not found${LIBTORCH}. Run `make setup`, or set LIBTORCH to "
                       "a folder with include/ and lib/, or Torch_DIR to its share/cmake/Torch.")
 endif()
-message(STATUS "LibTorch: ${LIBTORCH}")
+file(READ ${LIBTORCH}/include/torch/headeronly/version.h version_header)
+string(REGEX MATCH "TORCH_VERSION_MAJOR ([0-9]+).*TORCH_VERSION_MINOR ([0-9]+)" _ "${version_header}")
+set(ENGINE_TORCH_VERSION ${CMAKE_MATCH_1}.${CMAKE_MATCH_2})
+if(ENGINE_TORCH_VERSION VERSION_LESS 2.13)
+  message(FATAL_ERROR "LibTorch ${ENGINE_TORCH_VERSION} at ${LIBTORCH} is too old: 2.13 is needed.")
+endif()
+message(STATUS "LibTorch ${ENGINE_TORCH_VERSION}: ${LIBTORCH}")
 set(TORCH_INCLUDE_DIRS ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
 
 add_library(engine_torch INTERFACE)
@@ -28,4 +34,6 @@ target_link_directories(engine_torch INTERFACE ${LIBTORCH}/lib)
 # The binary must name LibTorch even where it calls it only through plugins.
 target_link_libraries(engine_torch INTERFACE -Wl,--no-as-needed torch_cpu c10 torch -Wl,--as-needed)
 set(CMAKE_BUILD_RPATH ${LIBTORCH}/lib)
-list(APPEND CMAKE_INSTALL_RPATH ${LIBTORCH}/lib)
+# An installed binary finds it where it really is: the sources may go away.
+file(REAL_PATH ${LIBTORCH} ENGINE_INSTALLED_LIBTORCH)
+list(APPEND CMAKE_INSTALL_RPATH ${ENGINE_INSTALLED_LIBTORCH}/lib)

@@ -15,7 +15,9 @@ function(engine_plugin name)
   add_library(${name} MODULE ${arg_SOURCES})
   set_target_properties(
     ${name} PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-                       CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+                       CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF
+                       # What a plugin needs is there already when the host loads it.
+                       SKIP_BUILD_RPATH ON INSTALL_RPATH "")
   if(arg_OUTPUT_DIR)
     set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${arg_OUTPUT_DIR})
   endif()
@@ -23,6 +25,10 @@ function(engine_plugin name)
   target_link_options(${name} PRIVATE -Wl,--version-script=${ENGINE_SDK_VERSION_SCRIPT})
   set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${ENGINE_SDK_VERSION_SCRIPT})
 
+  if(NOT arg_TIER STREQUAL "NONE" AND NOT TORCH_INCLUDE_DIRS)
+    message(FATAL_ERROR "engine_plugin(${name}): TIER ${arg_TIER} needs the headers of LibTorch; set "
+                        "LIBTORCH to a folder with include/")
+  endif()
   if(arg_TIER STREQUAL "STABLE")
     if(NOT DEFINED ENGINE_TORCH_TARGET)
       # 2.13: the first release that has every function the headers of the SDK use.

@@ -1,0 +1,87 @@
+# The way in: `make` builds, `make demo` shows it at work, `make help` tells the rest.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+BUILD ?= build
+PREFIX ?= /usr/local
+CMAKE_ARGS ?=
+CTEST_ARGS ?=
+
+PROMPT ?= What is gravity?
+prompt = '$(subst ','\'',$(PROMPT))'
+# Seconds that each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
+.PHONY: build help setup demo test parity bench asan tsan fuzz format install clean
+
+build: setup
+	@$(call compile,$(BUILD))
+
+help:
+	@echo 'make              build everything into $(BUILD)/'
+	@echo 'make setup        get what is missing: packages, LibTorch, the default model'
+	@echo 'make demo         ask the default model a question (PROMPT="...")'
+	@echo 'make test         all tests but parity and benchmarks'
+	@echo 'make parity       compare with transformers and PEFT'
+	@echo 'make bench        the benchmarks'
+	@echo 'make asan         tests under AddressSanitizer and UBSan'
+	@echo 'make tsan         tests of graph and runtime under ThreadSanitizer'
+	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
+	@echo 'make format       clang-format on all sources'
+	@echo 'make install      to PREFIX=$(PREFIX)'
+	@echo 'make clean        remove what these targets built'
+	@echo
+	@echo 'JOBS=$(JOBS) compilers at once; CMAKE_ARGS and CTEST_ARGS are handed on.'
+
+# $(call compile,FOLDER[,CMAKE_ARGUMENTS][,NINJA_TARGETS]): configures once, then builds.
+define compile
+{ test -e $(1)/build.ninja || cmake -S . -B $(1) -G Ninja $(2) $(CMAKE_ARGS); } && \
+cmake --build $(1) -j $(JOBS) $(if $(3),--target $(3))
+endef
+
+setup:
+	@scripts/setup.sh
+
+demo: build
+	@echo
+	@printf "Asking SmolLM2-135M on this machine's CPU: %s\n" $(prompt)
+	@echo
+	@$(BUILD)/bin/engine run pipelines/generate.pbtxt $(prompt)
+
+test: build
+	@scripts/ctest.sh $(BUILD) -LE 'parity|bench' $(CTEST_ARGS)
+
+parity:
+	@scripts/setup.sh parity
+	@$(call compile,$(BUILD))
+	@scripts/ctest.sh $(BUILD) -L parity $(CTEST_ARGS)
+
+bench: build
+	@$(call compile,$(BUILD),,hop_bench)
+	@$(BUILD)/bin/hop_bench
+	@$(BUILD)/bin/engine bench pipelines/generate.pbtxt $(prompt) --ablate
+
+# LibTorch is not instrumented; tests/lsan.supp names what it and protobuf never free.
+asan: setup
+	@$(call compile,build-asan,-DENGINE_SANITIZE=address)
+	@ASAN_OPTIONS=detect_leaks=1 \
+	 LSAN_OPTIONS=print_suppressions=0$(if $(wildcard tests/lsan.supp),:suppressions=$(CURDIR)/tests/lsan.supp) \
+	 UBSAN_OPTIONS=print_stacktrace=1 \
+	 scripts/ctest.sh build-asan -LE 'parity|bench' $(CTEST_ARGS)
+
+tsan: setup
+	@$(call compile,build-tsan,-DENGINE_SANITIZE=thread -DENGINE_WITH_TORCH=OFF '-DENGINE_PARTS=abi;graph;runtime')
+	@TSAN_OPTIONS=halt_on_error=1$(if $(wildcard tests/tsan.supp),:suppressions=$(CURDIR)/tests/tsan.supp) \
+	 scripts/ctest.sh build-tsan -L core $(CTEST_ARGS)
+
+fuzz: setup
+	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(JOBS)
+
+format:
+	@command -v clang-format-14 >/dev/null || { echo 'run: apt-get install clang-format-14' >&2; exit 1; }
+	@git ls-files '*.cc' '*.h' '*.hpp' | xargs clang-format-14 -i
+
+install: build
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz

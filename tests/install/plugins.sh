@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# tests/install/plugins.sh BUILD_FOLDER
+#
+# The plugins that ship keep the promises of the SDK: one exported symbol, the tier that was
+# decided for each, nothing linked that the host must bring.
+set -euo pipefail
+build=$1
+declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE
+                  [trainer]=STABLE)
+failures=0
+complain() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }
+
+# No folder but the build's own may answer.
+list=$(env -u ENGINE_PLUGIN_PATH "$build/bin/engine" plugin list --why)
+for name in "${!tiers[@]}"; do
+  [ -e "$build/lib/engine/plugins/$name.so" ] || complain "$name.so is not there"
+  grep -qE "^engine\.$name +[0-9]+\.[0-9]+\.[0-9]+ +${tiers[$name]} " <<<"$list" ||
+    complain "engine.$name is not listed with tier ${tiers[$name]}"
+done
+grep -A5 "refused" <<<"$list" && complain "a shipped plugin was refused"
+
+for plugin in "$build"/lib/engine/plugins/*.so; do
+  name=$(basename "$plugin" .so)
+  [ -n "${tiers[$name]:-}" ] || complain "$name ships, but no tier was decided for it in this test"
+  symbols=$(nm -D --defined-only "$plugin" | awk '{print $NF}')
+  [ "$symbols" = engine_plugin_v1 ] || complain "$name.so exports: $symbols"
+  linked=$(readelf -d "$plugin" | grep -E 'NEEDED.*lib(protobuf|protoc|torch|c10)|RUNPATH|RPATH' || true)
+  [ -z "$linked" ] || complain "$name.so must not link or search: $linked"
+done
+[ "$failures" = 0 ] || { echo "$list" >&2; exit 1; }
+echo "${#tiers[@]} plugins keep the rules"

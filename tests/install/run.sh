@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# tests/install/run.sh BUILD_FOLDER
+#
+# The whole road of a third party: installs the build, builds two plugins from the installed SDK
+# alone, runs them in the installed engine, and puts a broken file beside them.
+set -euo pipefail
+build=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+sources=$(cd "$here/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+prefix=$work/prefix
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+# expect TEXT WHAT FILE...: each file holds the text.
+expect() {
+  local text=$1 what=$2 file
+  shift 2
+  for file; do
+    grep -qF -- "$text" "$file" || { cat "$file" >&2; fail "$what: no '$text' there"; }
+  done
+}
+
+echo "--- install"
+cmake --install "$build" --prefix "$prefix" >"$work/install.log"
+for file in bin/engine bin/protoc-gen-engine lib/engine/plugins/text.so include/engine/plugin.hpp \
+            share/engine/proto/engine/annotations.proto share/engine/pipelines/generate.pbtxt \
+            lib/cmake/EngineSDK/EngineSDKConfig.cmake; do
+  [ -e "$prefix/$file" ] || fail "the installation has no $file"
+done
+grep -rIlF -e "$sources" -e "$build" "$prefix" >"$work/leaks" &&
+  fail "installed files name the sources: $(cat "$work/leaks")"
+
+echo "--- build two plugins from the installed SDK"
+# Away from the sources and without LIBTORCH: only the installation may answer.
+cp -r "$here/plugin" "$work/plugin"
+env -u LIBTORCH -u Torch_DIR cmake -S "$work/plugin" -B "$work/acme" \
+  -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release >"$work/configure.log" 2>&1 ||
+  { cat "$work/configure.log" >&2; fail "configure"; }
+cmake --build "$work/acme" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; fail "build"; }
+for plugin in acme_text acme_gain; do
+  symbols=$(nm -D --defined-only "$work/acme/$plugin.so")
+  [[ $symbols =~ ^[0-9a-f]+\ D\ engine_plugin_v1$ ]] || fail "$plugin.so exports: $symbols"
+done
+
+engine=$prefix/bin/engine
+export ENGINE_PLUGIN_PATH=$work/acme ENGINE_MODELS=$sources/models
+cd "$work"
+
+echo "--- the NONE tier: text through a node"
+"$engine" run "$here/upper.pbtxt" "hello, World" >out 2>err || { cat err >&2; fail "run"; }
+[ "$(cat out)" = "> HELLO, WORLD HELLO, WORLD" ] || fail "upper printed '$(cat out)'"
+"$engine" run "$here/upper.pbtxt" "hello, World" --set loud.upper.letters=FIRST \
+  --set loud.upper.times=1 >out 2>err || { cat err >&2; fail "run with an option"; }
+[ "$(cat out)" = "> Hello, World" ] || fail "upper with letters=FIRST printed '$(cat out)'"
+if "$engine" run "$here/upper.pbtxt" x --set loud.upper.times=101 >out 2>err; then
+  fail "times=101 is above the maximum, and was taken"
+fi
+expect "100" "the refusal of times=101" err
+"$engine" inspect upper.times >out
+expect "How often to say it." "the manual of upper.times" out
+"$engine" plugin list >out
+expect "com.acme.text" "plugin list" out
+expect "com.acme.gain" "plugin list" out
+
+echo "--- the STABLE tier: a model through a transform"
+for factor in 1 4; do
+  "$engine" run "$here/gain.pbtxt" --set factor=$factor >gain.$factor 2>err ||
+    { cat err >&2; fail "run of gain.pbtxt"; }
+done
+python3 - gain.1 gain.4 <<'PY' || fail "gain: the factor is not seen in the margins"
+import json, sys
+plain, loud = (json.load(open(f)) for f in sys.argv[1:])
+assert plain["ids"] == loud["ids"] and len(plain["ids"]) == 6, (plain["ids"], loud["ids"])
+for a, b in zip(plain["margins"], loud["margins"]):
+    assert abs(b - 4 * a) <= 1e-3 * b, (a, b)
+print("    the same six tokens, margins times 4:", plain["text"])
+PY
+
+echo "--- a broken file beside them"
+mkdir broken
+echo "this is not a shared library" >broken/broken.so
+export ENGINE_PLUGIN_PATH=$work/broken:$work/acme
+"$engine" plugin list --why >out 2>&1
+expect "broken.so" "plugin list --why" out
+expect "because" "plugin list --why" out
+"$engine" run "$here/upper.pbtxt" "still here" >out 2>err || { cat err >&2; fail "run beside it"; }
+[ "$(cat out)" = "> STILL HERE STILL HERE" ] || fail "beside a broken file: '$(cat out)'"
+
+echo "all of it works"
