@@ -128,7 +128,7 @@ Location LocationOf(const Span& span) {
   return location;
 }
 
-void Check(const Reading& reading, const Flat& flat, bool check_paths, Plan* plan,
+void Check(const Reading& reading, const Flat& flat, bool check_paths, bool need_nodes, Plan* plan,
            Reporter* reporter) {
   Work work;
   work.reading = &reading;
@@ -146,7 +146,7 @@ void Check(const Reading& reading, const Flat& flat, bool check_paths, Plan* pla
   CheckTypes(&work);
   CheckFlow(&work);
   CheckResources(&work);
-  if (flat.nodes.empty() && !reporter->has_errors()) {
+  if (need_nodes && flat.nodes.empty() && !reporter->has_errors()) {
     reporter->Error(reading.files[0]->block().head, "the pipeline has no nodes");
   }
   if (!reporter->has_errors()) BuildPlan(work, plan);

@@ -79,7 +79,7 @@ void CheckTypes(Work* work);
 void CheckFlow(Work* work);
 
 // All of them. Fills the plan when there is no error.
-void Check(const Reading& reading, const Flat& flat, bool check_paths, Plan* plan,
+void Check(const Reading& reading, const Flat& flat, bool check_paths, bool need_nodes, Plan* plan,
            Reporter* reporter);
 
 Location LocationOf(const Span& span);

@@ -23,7 +23,7 @@ bool LoadPipeline(const PipelineSource& source, const abi::KindIndex& index,
   Flat flat;
   if (ReadPipeline(source.path, files, index, &reading, &reporter)) {
     Expand(reading, overrides, command_line, &flat, &reporter);
-    Check(reading, flat, source.check_paths, plan, &reporter);
+    Check(reading, flat, source.check_paths, source.need_nodes, plan, &reporter);
   }
   *diagnostics = reporter.Take();
   return !HasErrors(*diagnostics);

@@ -24,6 +24,8 @@ struct PipelineSource {
   std::optional<std::string> text = {};  // instead of what the path holds
   // Options that name existing files are refused when these do not exist.
   bool check_paths = true;
+  // Resources alone will do, for tools that look at models.
+  bool need_nodes = true;
 };
 
 // True when there is no error; warnings may be there all the same. The plan points into `index`,

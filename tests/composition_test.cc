@@ -1,0 +1,372 @@
+// Independent plugins on one model: INT8, LoRA, recomputation and the KV cache, in training and in
+// serving, exactly. Each comparison is shown to notice a seeded bug.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/model/autograd.h"
+#include "engine/model/extensions.h"
+#include "engine/torch_ops.h"
+#include "tests/support.h"
+
+namespace engine::tests {
+namespace {
+
+// Loss and gradients of all trainable parameters for one batch.
+struct Training {
+  double loss = 0;
+  std::map<std::string, std::vector<double>> grads;  // empty: the parameter got none
+};
+
+Training Train(model::Model* model, int64_t tokens = 48, int64_t batch = 2) {
+  const engine_autograd* autograd = model::AutogradHost();
+  const ops::Tensor ids = ops::Empty({batch, tokens}, ENGINE_I64);
+  const ops::Tensor labels = ops::Empty({batch, tokens}, ENGINE_I64);
+  for (int64_t i = 0; i < batch * tokens; ++i) {
+    ops::Data<int64_t>(ids)[i] = (i * 7919 + 13) % 300;
+    ops::Data<int64_t>(labels)[i] = i % tokens == tokens - 1 ? -100 : ((i + 1) * 7919 + 13) % 300;
+  }
+  const auto good = [](const Status& s) {
+    if (!s.ok()) throw std::runtime_error(std::string(s.message()));
+  };
+  for (const model::Param& p : model->params()) {
+    if (p.trainable) good(Status(autograd->clear_grad(p.tensor->get())));
+  }
+  std::optional<ops::Tensor> sum;
+  int64_t count = 0;
+  good(model->Loss(ids, labels, &sum, &count));
+  good(Status(autograd->backward(sum->get(), nullptr)));
+  Training t;
+  t.loss = *ops::Data<double>(ops::To(ops::Detach(*sum), ENGINE_F64)) / static_cast<double>(count);
+  for (const model::Param& p : model->params()) {
+    if (!p.trainable) continue;
+    AtenTensorHandle handle = nullptr;
+    good(Status(autograd->grad_of(p.tensor->get(), &handle)));
+    std::vector<double>& to = t.grads[p.name];
+    if (handle == nullptr) continue;
+    const ops::Tensor grad = ops::Contiguous(ops::To(ops::Tensor(handle), ENGINE_F64));
+    const double* data = ops::Data<double>(grad);
+    to.assign(data, data + grad.numel());
+  }
+  return t;
+}
+
+// What differs between two trainings; empty when they agree to the bit.
+std::string Difference(const Training& a, const Training& b) {
+  if (a.loss != b.loss) return "loss";
+  if (a.grads.size() != b.grads.size()) return "number of parameters";
+  for (const auto& [name, grad] : a.grads) {
+    auto it = b.grads.find(name);
+    if (it == b.grads.end()) return "parameter " + name;
+    if (it->second != grad) return "gradient of " + name;
+  }
+  return "";
+}
+
+// What is wrong with the gradients after `t`: every one must be there and finite, and B's (or after
+// a step A's too) not all zero.
+std::string Untrained(const Training& t, bool a_too) {
+  for (const auto& [name, grad] : t.grads) {
+    if (grad.empty()) return name + " got no gradient";
+    double most = 0;
+    for (double g : grad) {
+      if (!std::isfinite(g)) return name + " got a gradient that is not finite";
+      most = std::max(most, std::abs(g));
+    }
+    if (most == 0 && (a_too || name.find("lora_B") != std::string::npos)) {
+      return name + " got a gradient of zero";
+    }
+  }
+  return "";
+}
+
+// Moves every B away from zero, so that both halves of each branch matter.
+void MoveAdapters(model::Model* model) {
+  for (const model::Param& p : model->params()) {
+    if (!p.trainable || p.name.find("lora_B") == std::string::npos) continue;
+    const ops::Tensor f64 = ops::Contiguous(ops::To(ops::Detach(*p.tensor), ENGINE_F64));
+    for (int64_t i = 0; i < f64.numel(); ++i) {
+      ops::Data<double>(f64)[i] = 0.02 * std::sin(static_cast<double>(i) * 1.7 + 0.3);
+    }
+    ops::Tensor target = ops::Detach(*p.tensor);
+    ops::CopyInto(target, ops::To(f64, ops::DtypeOf(*p.tensor)));
+  }
+  model->ParamsChanged();
+}
+
+std::string Base(const std::string& path, const std::string& rest = "") {
+  return "resource { name: \"base\" load { path: \"" + path + "\" " + rest + " } }\n";
+}
+std::string On(const std::string& name, const std::string& from, const std::string& kind) {
+  return "resource { name: \"" + name + "\" from: \"" + from + "\" " + kind + " }\n";
+}
+
+// --- training: recomputation changes no bit ------------------------------------------------------
+
+struct Case {
+  const char* name;
+  bool real;
+  const char* load;
+  bool int8;
+  int every;
+};
+class Recompute : public testing::TestWithParam<Case> {};
+
+TEST_P(Recompute, LossAndGradientsKeepTheirBits) {
+  const Case& c = GetParam();
+  TempFolder folder;
+  if (!c.real) WriteToyModel(folder.Path("toy"));
+  std::string text = Base(c.real ? RealModel() : folder.Path("toy"), c.load);
+  if (c.int8) text += On("small", "base", "int8 { }");
+  text += On("tuned", c.int8 ? "small" : "base", "lora { rank: 4 alpha: 8 seed: 3 }");
+  text += On("lean", "tuned", "checkpoint { every: " + std::to_string(c.every) + " }");
+  Chain chain(text);
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  MoveAdapters(&chain.At("tuned"));
+  const Training plain = Train(&chain.At("tuned"));
+  EXPECT_EQ(Untrained(plain, true), "");
+  EXPECT_EQ(Difference(Train(&chain.At("lean")), plain), "");
+  EXPECT_EQ(Difference(Train(&chain.At("tuned")), plain), "") << "training itself is not repeatable";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Recompute,
+    testing::Values(Case{"ToyF64Dense", false, "dtype: F64", false, 1},
+                    Case{"ToyF64Int8", false, "dtype: F64", true, 1},
+                    Case{"ToyF64EverySecond", false, "dtype: F64", true, 2},
+                    Case{"ToyF32Int8", false, "", true, 1},
+                    Case{"RealDense", true, "", false, 1},
+                    Case{"RealInt8", true, "", true, 1}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Recompute, SeededBugsAreNoticed) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  const std::string text = Base(folder.Path("toy"), "dtype: F64") +
+                           On("tuned", "base", "lora { rank: 4 alpha: 8 }") +
+                           On("lean", "tuned", "checkpoint { }");
+  Chain chain(text);
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  MoveAdapters(&chain.At("tuned"));
+  const Training plain = Train(&chain.At("tuned"));
+
+  // A site is skipped: one linear has no branch.
+  Chain skipped(Base(folder.Path("toy"), "dtype: F64") +
+                On("tuned", "base",
+                   "lora { rank: 4 alpha: 8 targets: \"q_proj\" targets: \"k_proj\" "
+                   "targets: \"v_proj\" targets: \"o_proj\" targets: \"gate_proj\" "
+                   "targets: \"up_proj\" targets: \"model.layers.*[^3].mlp.down_proj\" }"));
+  EXPECT_NE(skipped.status().message().find("matches no linear"), std::string_view::npos)
+      << skipped.status().message();
+  Chain without(Base(folder.Path("toy"), "dtype: F64") +
+                On("tuned", "base",
+                   "lora { rank: 4 alpha: 8 targets: \"*.*.*.self_attn.*\" targets: \"gate_proj\" "
+                   "targets: \"up_proj\" }"));
+  ASSERT_TRUE(without.status().ok()) << without.status().message();
+  MoveAdapters(&without.At("tuned"));
+  EXPECT_NE(Difference(Train(&without.At("tuned")), plain), "");
+
+  // A scale is dropped from one branch.
+  const uint32_t site = chain.At("tuned").FindSite("model.layers.2.mlp.up_proj");
+  auto* low = const_cast<engine_low_rank*>(
+      model::Ask<engine_low_rank>(chain.At("tuned").impl(site), ENGINE_EXT_LOW_RANK));
+  ASSERT_NE(low, nullptr);
+  const double scale = low->scale;
+  low->scale = 1;
+  EXPECT_NE(Difference(Train(&chain.At("lean")), plain), "");
+  low->scale = scale;
+  EXPECT_EQ(Difference(Train(&chain.At("lean")), plain), "");
+
+  // A branch that does not take part in the loss.
+  Training broken = plain;
+  broken.grads.begin()->second.clear();
+  EXPECT_NE(Untrained(broken, true), "");
+}
+
+// --- LoRA trains, and the base stays -------------------------------------------------------------
+
+TEST(Training, EveryAdapterTrainsAndTheBaseStaysAsItWas) {
+  Chain chain(Base(RealModel()) + On("small", "base", "int8 { }") +
+              On("tuned", "small", "lora { }") + On("lean", "tuned", "checkpoint { }"));
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  model::Model& model = chain.At("lean");
+  const auto base_values = [&] {
+    std::vector<float> values;
+    for (const model::Param& p : model.params()) {
+      if (p.trainable) continue;
+      std::vector<float> row(static_cast<size_t>(p.columns()));
+      EXPECT_TRUE(model.ReadRows(p, p.rows() - 1, p.rows(), row.data()).ok());
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    // What is computed with is the packed matrix: its logits change when any of it does.
+    const Greedy g = Generate(&chain.At("small"), {504, 3575, 282}, 2);
+    for (const auto& l : g.logits) values.insert(values.end(), l.begin(), l.end());
+    return values;
+  };
+  const std::vector<float> before = base_values();
+  const Training first = Train(&model, 24, 1);
+  EXPECT_EQ(first.grads.size(), 420u);  // 7 linears of 30 blocks, two halves
+  EXPECT_EQ(Untrained(first, false), "");
+  // One step of plain gradient descent moves B; then A has a gradient too.
+  for (const model::Param& p : model.params()) {
+    if (!p.trainable) continue;
+    AtenTensorHandle handle = nullptr;
+    ASSERT_EQ(model::AutogradHost()->grad_of(p.tensor->get(), &handle), nullptr);
+    ops::Tensor target = ops::Detach(*p.tensor);
+    ops::CopyInto(target, ops::AddScaled(target, ops::Tensor(handle), -1e-3));
+  }
+  model.ParamsChanged();
+  EXPECT_EQ(Untrained(Train(&model, 24, 1), true), "");
+  EXPECT_EQ(base_values(), before);
+}
+
+TEST(Training, TwentyStepsAreTheSameWithAndWithoutRecomputation) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  const auto run = [&](const std::string& lean, const std::string& out) {
+    const Status status = RunPipeline(
+        Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
+        On("tuned", "small", "lora { rank: 4 }") + lean +
+        "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/LICENSE\" steps: 20 "
+        "sequence: 64 batch: 2 lr: 1e-3 out: \"" + folder.Path(out) + "\" } use: \"" +
+        (lean.empty() ? "tuned" : "lean") + "\" out: \"steps\" }\n"
+        "node { name: \"log\" train_log { path: \"" + folder.Path(out + ".jsonl") +
+        "\" } in: \"steps\" }\n");
+    EXPECT_TRUE(status.ok()) << status.message();
+    std::vector<double> losses;
+    std::istringstream lines(ReadFile(folder.Path(out + ".jsonl")));
+    for (std::string line; std::getline(lines, line);) {
+      losses.push_back(nlohmann::json::parse(line)["loss"]);
+    }
+    return losses;
+  };
+  const std::vector<double> plain = run("", "a");
+  const std::vector<double> lean = run(On("lean", "tuned", "checkpoint { }"), "b");
+  ASSERT_EQ(plain.size(), 20u);
+  EXPECT_EQ(plain, lean);
+  EXPECT_LT(plain.back(), plain.front()) << "the loss did not fall";
+  EXPECT_EQ(ReadFile(folder.Path("a/adapter_model.safetensors")),
+            ReadFile(folder.Path("b/adapter_model.safetensors")));
+  // What was saved is what a later run loads.
+  Chain loaded(Base(folder.Path("toy")) +
+               On("tuned", "base", "lora { adapter: \"" + folder.Path("a") + "\" }"));
+  ASSERT_TRUE(loaded.status().ok()) << loaded.status().message();
+  EXPECT_EQ(Untrained(Train(&loaded.At("tuned")), true), "");
+}
+
+// --- serving: the whole chain, with and without the KV cache -------------------------------------
+
+TEST(Serving, Int8LoraAndTheCacheGiveTheSameTokensAsWithoutTheCache) {
+  Chain chain(Base(RealModel()) + On("small", "base", "int8 { }") +
+              On("tuned", "small", "lora { rank: 4 alpha: 8 }") + On("kv", "tuned", "kv_cache { }"));
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  MoveAdapters(&chain.At("tuned"));
+  chain.At("kv").ParamsChanged();
+  for (const std::vector<int32_t>& prompt :
+       {std::vector<int32_t>{504, 3575, 282, 4649, 314}, {9}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+        12, 13, 14, 15, 16, 17, 18, 19, 20}}) {
+    const Greedy with = Generate(&chain.At("kv"), prompt, 12);
+    const Greedy without = Generate(&chain.At("tuned"), prompt, 12);
+    EXPECT_EQ(with.ids, without.ids);
+    EXPECT_EQ(with.logits, without.logits);
+  }
+  // The adapter matters: without it the logits are others.
+  const Greedy adapted = Generate(&chain.At("tuned"), {504, 3575}, 1);
+  EXPECT_NE(adapted.logits, Generate(&chain.At("small"), {504, 3575}, 1).logits);
+}
+
+TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  Chain chain(Base(folder.Path("toy")) + On("tuned", "base", "lora { rank: 4 }") +
+              On("kv", "tuned", "kv_cache { }"));
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  MoveAdapters(&chain.At("tuned"));
+  model::Model& model = chain.At("kv");
+  const engine_kv_view* kv = model::Ask<engine_kv_view>(
+      model.impl(model.FindSite("model.layers.1.self_attn.kv")), ENGINE_EXT_KV_VIEW);
+  ASSERT_NE(kv, nullptr);
+  uint64_t sequence = 0;
+  ASSERT_EQ(kv->sequence_open(kv->self, &sequence), nullptr);
+  ASSERT_EQ(kv->sequence_reserve(kv->self, sequence, 20), nullptr);
+  engine_step_sequence s = {};
+  ASSERT_EQ(kv->sequence_blocks(kv->self, sequence, &s.blocks, &s.block_count), nullptr);
+  std::vector<int32_t> ids = {5, 9, 17, 33, 65, 129, 257, 11, 12};
+  std::vector<float> fresh(320), stale(320);
+  const auto step = [&](uint32_t start, uint32_t count, std::vector<float>* logits) {
+    s.tokens = ids.data() + start;
+    s.start = start;
+    s.token_count = count;
+    const engine_step one = {sizeof(engine_step), 1, &s};
+    ASSERT_TRUE(model.Step(one, logits->data()).ok());
+  };
+  step(0, 8, &fresh);
+  step(8, 1, &fresh);
+  // One block keeps the values of an older token at one position.
+  float* page = kv->page(kv->self, s.blocks[0]);
+  const float kept = page[2 * 16 * 16 + 3 * 16];
+  page[2 * 16 * 16 + 3 * 16] = kept + 0.5f;
+  step(8, 1, &stale);
+  EXPECT_NE(stale, fresh);
+  page[2 * 16 * 16 + 3 * 16] = kept;
+  step(8, 1, &stale);
+  EXPECT_EQ(stale, fresh);
+  ASSERT_EQ(kv->sequence_close(kv->self, sequence), nullptr);
+
+  const Greedy want = Generate(&chain.At("tuned"), {5, 9, 17}, 4);
+  auto* low = const_cast<engine_low_rank*>(model::Ask<engine_low_rank>(
+      model.impl(model.FindSite("model.layers.0.mlp.down_proj")), ENGINE_EXT_LOW_RANK));
+  low->scale *= 0.5;
+  model.ParamsChanged();
+  EXPECT_NE(Generate(&model, {5, 9, 17}, 4).logits, want.logits);
+}
+
+// --- order, matches, budgets ---------------------------------------------------------------------
+
+TEST(Order, AWrongOrderNamesBothLines) {
+  Chain chain(Base(RealModel()) + On("tuned", "base", "lora { }") + On("small", "tuned", "int8 { }"));
+  const std::string text = chain.diagnostics();
+  EXPECT_NE(text.find("test.pbtxt:3:"), std::string::npos) << text;
+  EXPECT_NE(text.find("test.pbtxt:2:"), std::string::npos) << text;
+  EXPECT_NE(text.find("codec"), std::string::npos) << text;
+}
+
+TEST(Plan, ATransformThatMatchesNothingIsRefused) {
+  Chain chain(Base(RealModel()) + On("small", "base", "int8 { targets: \"q_prj\" }"));
+  EXPECT_NE(chain.status().message().find("matches no site"), std::string_view::npos)
+      << chain.status().message();
+}
+
+TEST(KvCache, TheBudgetIsHard) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  Chain chain(Base(folder.Path("toy")) + On("kv", "base", "kv_cache { budget: \"200kB\" }"));
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  model::Model& model = chain.At("kv");
+  const engine_kv_view* kv = model::Ask<engine_kv_view>(
+      model.impl(model.FindSite("model.layers.0.self_attn.kv")), ENGINE_EXT_KV_VIEW);
+  uint64_t a = 0, b = 0;
+  ASSERT_EQ(kv->sequence_open(kv->self, &a), nullptr);
+  ASSERT_EQ(kv->sequence_open(kv->self, &b), nullptr);
+  ASSERT_EQ(kv->sequence_reserve(kv->self, a, 100), nullptr);
+  const Status full(kv->sequence_reserve(kv->self, b, 200));
+  EXPECT_EQ(full.code(), ENGINE_RESOURCE_EXHAUSTED);
+  engine_kv_stats stats = {};
+  kv->stats(kv->self, &stats);
+  EXPECT_LE(stats.held_bytes, stats.budget_bytes);
+  EXPECT_EQ(stats.pages_used, 7u);
+  // A refusal takes nothing, and what is closed comes back.
+  ASSERT_EQ(kv->sequence_close(kv->self, a), nullptr);
+  const Status fits(kv->sequence_reserve(kv->self, b, 96));
+  EXPECT_TRUE(fits.ok()) << fits.message();
+  ASSERT_EQ(kv->sequence_close(kv->self, b), nullptr);
+  kv->stats(kv->self, &stats);
+  EXPECT_EQ(stats.pages_used, 0u);
+  EXPECT_EQ(stats.sequences, 0u);
+  const Status twice(kv->sequence_close(kv->self, b));
+  EXPECT_EQ(twice.code(), ENGINE_NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace engine::tests
