@@ -12,6 +12,7 @@ struct RunArgs {
   PipelineArgs pipeline;
   std::string trace;    // overrides the file's setting
   std::string control;  // HOST:PORT of the control endpoint; empty: none
+  std::string report;   // file for the figures of the run, as JSON
   bool stats = false;
   bool verbose = false;
 };

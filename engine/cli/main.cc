@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
   AddPipeline(run_app, &run.pipeline);
   run_app->add_option("--trace", run.trace, "Write a Chrome/Perfetto trace to this file");
   run_app->add_option("--control", run.control, "Listen for operators on HOST:PORT");
+  run_app->add_option("--report", run.report, "Write the figures of the run to this file as JSON");
   run_app->add_flag("--stats", run.stats, "Print a table of all nodes at the end");
   run_app->add_flag("-v,--verbose", run.verbose, "Log what the engine does");
   run_app->callback([&] { exit_code = RunCommand(run); });

@@ -4,11 +4,15 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "engine/cli/commands.h"
 #include "engine/control/control.h"
+#include "engine/kernels/isa.h"
 #include "engine/model/autograd.h"
+#include "engine/model/machine.h"
 #include "engine/model/maker.h"
 #include "engine/runtime/pipeline.h"
 #include "engine/runtime/services.h"
@@ -41,6 +45,28 @@ void PrintStats(const runtime::RunReport& report) {
   }
 }
 
+// Times, memory and node figures as `engine bench` reads them.
+Status WriteReport(const std::string& path, double load_s, double run_s,
+                   const runtime::RunReport& report) {
+  nlohmann::ordered_json j;
+  j["load_s"] = load_s;
+  j["run_s"] = run_s;
+  j["peak_bytes"] = model::PeakBytes();
+  j["isa"] = kernels::IsaReport();
+  j["threads"] = model::ComputeThreads();
+  for (const runtime::NodeStats& n : report.nodes) {
+    j["nodes"][n.name] = {{"kind", n.kind},
+                          {"calls", n.calls},
+                          {"failed", n.failed},
+                          {"seconds", static_cast<double>(n.total_ns) * 1e-9}};
+  }
+  std::ofstream out(path);
+  out << j.dump(1) << "\n";
+  out.flush();
+  if (!out) return Error(ENGINE_INVALID_ARGUMENT, "report file '", path, "' cannot be written");
+  return Status();
+}
+
 }  // namespace
 
 int RunCommand(const RunArgs& args) {
@@ -63,6 +89,7 @@ int RunCommand(const RunArgs& args) {
   options.trace = trace.get();
   model::Maker maker(TheRegistry());
   std::unique_ptr<runtime::Pipeline> pipeline;
+  const uint64_t begin = runtime::NowNs();
   Status status = runtime::Pipeline::Make(plan, TheRegistry(), &maker, options, &pipeline);
   if (!status.ok()) {
     PrintStatus(status);
@@ -79,6 +106,7 @@ int RunCommand(const RunArgs& args) {
     std::fprintf(stderr, "control endpoint on http://%s\n", server->address().c_str());
   }
   status = run.Open();
+  const uint64_t started = runtime::NowNs();
   if (status.ok()) {
     run.Start();
     bool drained = false;
@@ -90,9 +118,17 @@ int RunCommand(const RunArgs& args) {
     }
     status = run.Wait();
   }
+  const uint64_t ended = runtime::NowNs();
   const runtime::RunReport report = run.report();
   server.reset();
   if (args.stats) PrintStats(report);
+  if (!args.report.empty()) {
+    const Status written =
+        WriteReport(args.report, static_cast<double>(started - begin) * 1e-9,
+                    static_cast<double>(ended - started) * 1e-9, report);
+    if (!written.ok()) PrintStatus(written);
+    if (status.ok()) status = written;
+  }
   if (trace != nullptr) {
     std::vector<std::string> names;
     for (const runtime::NodeStats& n : report.nodes) names.push_back(n.name);
