@@ -4,6 +4,7 @@
 #include <oneapi/tbb/task_arena.h>
 #include <oneapi/tbb/task_group.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -42,29 +43,30 @@ class ArenaExecutor : public Executor {
   ~ArenaExecutor() override {
     {
       std::unique_lock lock(mutex_);
-      idle_.wait(lock, [&] { return outstanding_ == 0; });
+      idle_.wait(lock, [&] { return outstanding_.load() == 0; });
     }
     AddWorkers(-lanes_);
   }
   void Wake() override {
-    {
-      std::lock_guard lock(mutex_);
-      ++outstanding_;
-    }
-    arena_.enqueue([this] {
-      lane_();
-      std::lock_guard lock(mutex_);
-      if (--outstanding_ == 0) idle_.notify_all();
-    });
+    outstanding_.fetch_add(1, std::memory_order_release);
+    arena_.enqueue([this] { Body(); });
   }
 
  private:
+  void Body() {
+    // Pairs with Wake: whatever came before it is seen here, without trust in how tasks travel.
+    outstanding_.load(std::memory_order_acquire);
+    lane_();
+    std::lock_guard lock(mutex_);
+    if (outstanding_.fetch_sub(1) == 1) idle_.notify_all();
+  }
+
   const int lanes_;
   oneapi::tbb::task_arena arena_;
   const std::function<void()> lane_;
   std::mutex mutex_;
   std::condition_variable idle_;
-  uint32_t outstanding_ = 0;  // guarded by mutex_
+  std::atomic<uint32_t> outstanding_{0};  // falls under mutex_ only
 };
 
 class DedicatedExecutor : public Executor {

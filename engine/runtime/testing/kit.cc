@@ -194,9 +194,15 @@ ResourceSlot NumberResource(std::string name, int64_t value) {
   return resource;
 }
 
+namespace {
+std::string g_context;
+}
+void SetHangContext(std::string text) { g_context = std::move(text); }
+
 Status WaitOrDie(Run* run, uint64_t seconds) {
   if (!run->WaitFor(seconds * 1'000'000'000)) {
-    std::fprintf(stderr, "the run hangs (state %d)\n", static_cast<int>(run->state()));
+    std::fprintf(stderr, "the run hangs (state %d) %s\n", static_cast<int>(run->state()),
+                 g_context.c_str());
     for (const NodeStats& node : run->report().nodes) {
       std::fprintf(stderr, "  %s: %llu calls, %llu emitted\n", node.name.c_str(),
                    static_cast<unsigned long long>(node.calls),

@@ -105,6 +105,8 @@ ResourceSlot NumberResource(std::string name, int64_t value);
 // a test ever should.
 Status RunAll(Run* run, uint64_t seconds = 60);
 Status RunGraph(Graph* graph, RunReport* report, RunOptions options = {});
+// Said when a run hangs.
+void SetHangContext(std::string text);
 Status WaitOrDie(Run* run, uint64_t seconds = 60);
 
 // Threads that complete deferred calls, at once or a little later.
