@@ -1,5 +1,5 @@
-// The run's rules, third part: which nodes close together and when, and what is said when nothing can
-// run. Everything here is called with the run's mutex held.
+// The run's rules, third part: which nodes close together and when, and what is said when nothing
+// can run. Everything here is called with the run's mutex held.
 #include <algorithm>
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/strong_components.hpp>

@@ -125,7 +125,7 @@ void Run::Commit(engine_call* call) {
   }
   const bool failed = !call->status.ok();
   if (failed && !call->skip) ++node.stats.failed;
-  bool leaves = false;  // a failure leaves a loop by its head, so that it does not go round for ever
+  bool leaves = false;  // a failure leaves a loop by its head, or it would go round for ever
   if (failed) {
     bool heard = false, exits = false;
     for (uint32_t port = 0; port < node.outputs.size(); ++port) {

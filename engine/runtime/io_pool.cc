@@ -14,21 +14,23 @@ namespace {
 
 using boost::asio::io_context;
 
-// Leaked on purpose: a thread may sit in a blocking read of standard input when the process exits.
-io_context* MakeContext(uint32_t threads) {
-  auto* made = new io_context(static_cast<int>(threads));
-  new boost::asio::executor_work_guard<io_context::executor_type>(made->get_executor());
-  for (uint32_t i = 0; i < threads; ++i) std::thread([made] { made->run(); }).detach();
-  return made;
-}
+struct Pool {
+  explicit Pool(uint32_t threads)
+      : context(static_cast<int>(threads)), work(context.get_executor()) {
+    for (uint32_t i = 0; i < threads; ++i) std::thread([this] { context.run(); }).detach();
+  }
+  io_context context;
+  boost::asio::executor_work_guard<io_context::executor_type> work;
+};
 
+// Leaked on purpose: a thread may sit in a blocking read of standard input when the process exits.
 io_context& Blocking() {
-  static io_context* const context = MakeContext(kIoThreads);
-  return *context;
+  static Pool* const pool = new Pool(kIoThreads);
+  return pool->context;
 }
 io_context& Timers() {
-  static io_context* const context = MakeContext(1);
-  return *context;
+  static Pool* const pool = new Pool(1);
+  return pool->context;
 }
 
 }  // namespace

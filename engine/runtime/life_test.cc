@@ -1,5 +1,5 @@
-// The life of a run: opening and closing, cancel, drain, failures and how far they reach, calls that
-// are answered later, resources that are swapped.
+// The life of a run: opening and closing, cancel, drain, failures and how far they reach, calls
+// that are answered later, resources that are swapped.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

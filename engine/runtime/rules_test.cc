@@ -185,7 +185,7 @@ TEST_F(RulesTest, AnyTakesPacketsFromAllPortsAndNumbersThemAnew) {
   EXPECT_EQ(b, Numbers(100, 120));
 }
 
-// An absent key takes no place at an ANY port; the producer that waits for the room must hear of it.
+// An absent key takes no place at an ANY port; a producer that waits for the room must hear of it.
 TEST_F(RulesTest, AnAbsentKeyAtAnAnyPortWakesTheOtherProducer) {
   for (int round = 0; round < 200; ++round) {
     Graph g;

@@ -1,13 +1,14 @@
-// One run of a checked graph: queues with credits, joins, feedback, settling of keys, back-pressure,
-// cancel, drain, deadlock report.
+// One run of a checked graph: queues with credits, joins, feedback, settling of keys,
+// back-pressure, cancel, drain, deadlock report.
 //
 // Invariants, all under one mutex:
 //  - a call starts only when each output has room for one packet, and holds that room until it is
-//    committed; so no queue ever exceeds its capacity, and nothing is dropped unless an edge says so;
+//    committed; so no queue exceeds its capacity, and nothing is dropped unless an edge says so;
 //  - results are committed in the order in which calls began, so a stream keeps its order whatever
 //    runs beside;
 //  - every key of a ONE output is settled: by a packet, as absent, or by a failure;
-//  - when nothing runs, nothing is ready and no timer is set, the run is over or it is deadlocked.
+//  - when nothing runs, nothing is ready and no timer is set, the run is over or it is deadlocked;
+//  - memory and objects of plugins are let go while the mutex is free, and before the run is over.
 #ifndef ENGINE_RUNTIME_RUN_H_
 #define ENGINE_RUNTIME_RUN_H_
 

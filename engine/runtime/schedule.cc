@@ -1,5 +1,5 @@
-// The run's rules, first part: when a node is ready and what a call takes. Everything here is called
-// with the run's mutex held.
+// The run's rules, first part: when a node is ready and what a call takes. Everything here is
+// called with the run's mutex held.
 #include <algorithm>
 
 #include "engine/runtime/io_pool.h"

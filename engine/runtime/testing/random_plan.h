@@ -1,6 +1,6 @@
-// Random legal graphs and what they must answer. A plan is drawn from a seed, step by step, together
-// with the packets of each of its streams as a sequential interpreter finds them: the interpreter
-// knows the rules of the SDK's header and nothing of the runtime.
+// Random legal graphs and what they must answer. A plan is drawn from a seed, step by step,
+// together with the packets of each of its streams as a sequential interpreter finds them: the
+// interpreter knows the rules of the SDK's header and nothing of the runtime.
 #ifndef ENGINE_RUNTIME_TESTING_RANDOM_PLAN_H_
 #define ENGINE_RUNTIME_TESTING_RANDOM_PLAN_H_
 
