@@ -23,6 +23,12 @@ if(ENGINE_SANITIZE STREQUAL "address")
 elseif(ENGINE_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread)
   add_link_options(-fsanitize=thread)
+elseif(ENGINE_SANITIZE STREQUAL "fuzzer")
+  # libFuzzer, with clang, whose warnings are not those that this code is kept free of.
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+                      -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+  set_target_properties(engine_warnings PROPERTIES INTERFACE_COMPILE_OPTIONS "-w")
 elseif(ENGINE_SANITIZE)
-  message(FATAL_ERROR "ENGINE_SANITIZE is '${ENGINE_SANITIZE}'; it can be address or thread")
+  message(FATAL_ERROR "ENGINE_SANITIZE is '${ENGINE_SANITIZE}'; it can be address, thread or fuzzer")
 endif()
