@@ -255,6 +255,34 @@ TEST(Training, TwentyStepsAreTheSameWithAndWithoutRecomputation) {
   EXPECT_EQ(Untrained(Train(&loaded.At("tuned")), true), "");
 }
 
+TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
+  const nlohmann::json peft =
+      nlohmann::json::parse(ReadFile(ENGINE_SOURCE_DIR "/tests/data/lora_curve.json"));
+  TempFolder folder;
+  const auto number = [&](const char* key) { return peft[key].dump(); };
+  const Status status = RunPipeline(
+      Base(RealModel()) +
+      On("tuned", "base",
+         "lora { rank: " + number("rank") + " alpha: " + number("alpha") + " seed: " +
+             number("seed") + " }") +
+      "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/" +
+      peft["text"].get<std::string>() + "\" steps: " + number("steps") + " sequence: " +
+      number("sequence") + " batch: " + number("batch") + " lr: " + number("lr") +
+      " } use: \"tuned\" out: \"steps\" }\n"
+      "node { name: \"log\" train_log { path: \"" + folder.Path("log") +
+      "\" } in: \"steps\" }\n");
+  ASSERT_TRUE(status.ok()) << status.message();
+  std::istringstream lines(ReadFile(folder.Path("log")));
+  size_t step = 0;
+  for (std::string line; std::getline(lines, line); ++step) {
+    ASSERT_LT(step, peft["losses"].size());
+    EXPECT_NEAR(nlohmann::json::parse(line)["loss"].get<double>(),
+                peft["losses"][step].get<double>(), 1e-5)
+        << "step " << step + 1;
+  }
+  EXPECT_EQ(step, peft["losses"].size());
+}
+
 // --- serving: the whole chain, with and without the KV cache -------------------------------------
 
 TEST(Serving, Int8LoraAndTheCacheGiveTheSameTokensAsWithoutTheCache) {

@@ -51,7 +51,7 @@ class Recomputed : public SiteImpl {
 
 struct Checkpoint : Transform {
   ENGINE_TRANSFORM("checkpoint",
-                   "Recomputes blocks during backward instead of keeping their activations.\nLoss "
+                   "Recomputes blocks during backward instead of keeping their activations. Loss "
                    "and gradients keep their bits. Without training it changes nothing.",
                    ENGINE_PHASE_RECOMPUTE)
   ENGINE_OPTIONS(CheckpointOptions)

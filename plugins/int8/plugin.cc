@@ -73,7 +73,7 @@ void QuantizeRow(const float* row, int64_t columns, int8_t* q, float* scale) {
 
 struct Int8 : Transform {
   ENGINE_TRANSFORM("int8",
-                   "Holds linear weights as int8 and computes with int8 activations.\nReplaces "
+                   "Holds linear weights as int8 and computes with int8 activations. Replaces "
                    "Linear and Head sites: a quarter of the memory of F32, half that of BF16.",
                    ENGINE_PHASE_CODEC)
   ENGINE_OPTIONS(Int8Options)

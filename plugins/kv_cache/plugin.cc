@@ -49,7 +49,7 @@ class Store : public SiteImpl {
 struct KvCache : Transform {
   ENGINE_TRANSFORM("kv_cache",
                    "Keeps keys and values of past tokens, so that each step computes new tokens "
-                   "only.\nReplaces the KvStore site of every block. Serving alone uses it: training "
+                   "only. Replaces the KvStore site of every block. Serving alone uses it: training "
                    "runs over whole sequences.",
                    ENGINE_PHASE_KV_STORAGE)
   ENGINE_OPTIONS(KvCacheOptions)

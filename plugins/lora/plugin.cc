@@ -44,7 +44,7 @@ class LoraLinear : public SiteImpl {
 
 struct Lora : Transform {
   ENGINE_TRANSFORM("lora",
-                   "Adds a trainable low-rank branch to linears and keeps the base frozen.\nThe base "
+                   "Adds a trainable low-rank branch to linears and keeps the base frozen. The base "
                    "may be dense or quantized. Reads adapters that PEFT wrote.",
                    ENGINE_PHASE_ADAPTER)
   ENGINE_OPTIONS(LoraOptions)

@@ -17,7 +17,7 @@
 namespace engine::text {
 
 struct Prompt : Node {
-  ENGINE_NODE("prompt", "Gives prompts into the graph.\nOne from the option text, or one a line of "
+  ENGINE_NODE("prompt", "Gives prompts into the graph. One from the option text, or one a line of "
               "a file, or of standard input when neither is given.",
               .executor = "io")
   ENGINE_OPTIONS(PromptOptions)
@@ -34,7 +34,7 @@ struct Prompt : Node {
 };
 
 struct Tokenize : Node {
-  ENGINE_NODE("tokenize", "Turns text into token ids.\nInvalid UTF-8 is replaced by U+FFFD first. "
+  ENGINE_NODE("tokenize", "Turns text into token ids. Invalid UTF-8 is replaced by U+FFFD first. "
               "A prompt that leaves no room in the model's context is refused with both numbers.")
   ENGINE_OPTIONS(TokenizeOptions)
   In<engine_text> in{this, {.name = "TEXT", .doc = "A prompt."}};
@@ -44,7 +44,7 @@ struct Tokenize : Node {
 };
 
 struct SerialBatcher : Node {
-  ENGINE_NODE("serial_batcher", "Serves one sequence after the other.\nThe plain stand-in of a "
+  ENGINE_NODE("serial_batcher", "Serves one sequence after the other. The plain stand-in of a "
               "batcher: each step holds one sequence.",
               .emission = ENGINE_EMIT_MANY, .policies = ENGINE_POLICY_ANY,
               .default_policy = ENGINE_POLICY_ANY)

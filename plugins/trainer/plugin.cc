@@ -17,7 +17,7 @@ namespace {
 
 struct Trainer : Node {
   ENGINE_NODE("trainer",
-              "Trains what is trainable in a model on a text, with AdamW.\nGives one packet a step. A "
+              "Trains what is trainable in a model on a text, with AdamW. Gives one packet a step. A "
               "model without trainable parameters, and a parameter that gets no gradient by the "
               "second step, are errors.",
               .executor = "compute")

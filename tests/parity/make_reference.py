@@ -10,7 +10,8 @@ import json
 import os
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from peer import load_model, load_tokenizer
 
 PROMPTS = [
     "The capital of France is",
@@ -59,10 +60,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     args = parser.parse_args()
-    folder, file = os.path.split(os.path.abspath(args.model))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=torch.float32, attn_implementation="eager").eval()
+    tokenizer = load_tokenizer(args.model)
+    model = load_model(args.model, attn_implementation="eager").eval()
     items = []
     with torch.no_grad():
         for prompt in PROMPTS[:args.prompts]:

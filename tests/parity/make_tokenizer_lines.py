@@ -13,8 +13,7 @@ import os
 import random
 import sys
 
-from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer
+from peer import load_tokenizer
 
 SAMPLES = """The quick brown fox jumps over the lazy dog.
 I'm sure they'll say it's what we've had; you'd know, they're right. I'M IT'S WE'LL
@@ -98,11 +97,7 @@ def texts(rng):
 
 def main():
     model, out = sys.argv[1:]
-    tokenizer = AutoTokenizer.from_pretrained(os.path.dirname(model) or ".",
-                                              gguf_file=os.path.basename(model))
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True),
-         pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer = load_tokenizer(model)
     lines = list(dict.fromkeys(texts(random.Random(1))))
     with open(out, "w", encoding="utf-8") as f:
         for text in lines:

@@ -1,0 +1,93 @@
+"""The loss curve of PEFT's LoRA for the same data, first values and optimizer as ours.
+
+usage: make_lora_curve.py MODEL.gguf TEXT OUT.json [--steps N] [--sequence N] [--batch N] [--lr X]
+
+The first values of A are those of engine.lora with that seed (Philox4x32-10, uniform in
+±1/sqrt(in)), so that no adapter has to be stored; B begins at zero.
+"""
+import argparse
+import json
+import os
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+
+from peer import load_model, load_tokenizer
+
+
+def philox(seed, stream, count):
+    """The first word pairs of Philox4x32-10 at indices 0...count-1, as uniforms in [0, 1)."""
+    index = np.arange(count, dtype=np.uint64)
+    low = np.uint64(0xffffffff)
+    c = [index & low, index >> np.uint64(32),
+         np.full(count, stream & 0xffffffff, np.uint64), np.full(count, stream >> 32, np.uint64)]
+    k0, k1 = seed & 0xffffffff, seed >> 32
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(b >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), b & low,
+             (a >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), a & low]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xffffffff, (k1 + 0xBB67AE85) & 0xffffffff
+    bits = ((c[0] << np.uint64(32)) | c[1]) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0 ** -53
+
+
+def fnv1a(text):
+    h = 0xcbf29ce484222325
+    for byte in text.encode():
+        h = ((h ^ byte) * 0x100000001b3) & 0xffffffffffffffff
+    return h
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("text")
+    parser.add_argument("out")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--sequence", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--alpha", type=float, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    ids = load_tokenizer(args.model)(open(args.text).read(), add_special_tokens=False)["input_ids"]
+    model = load_model(args.model)
+    model.config.use_cache = False
+    model = get_peft_model(model, LoraConfig(
+        r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, task_type="CAUSAL_LM",
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                        "down_proj"]))
+    for name, module in model.named_modules():
+        if not hasattr(module, "lora_A") or "default" not in module.lora_A:
+            continue
+        a = module.lora_A["default"].weight
+        site = name.removeprefix("base_model.model.")
+        bound = 1.0 / np.sqrt(float(a.shape[1]))
+        draws = philox(args.seed, fnv1a(site + ".lora_A.weight"), a.numel())
+        with torch.no_grad():
+            a.copy_(torch.from_numpy((2 * draws - 1) * bound).reshape(a.shape).float())
+    model.train()
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(params, lr=args.lr, foreach=False)
+    losses = []
+    starts = len(ids) - args.sequence
+    for step in range(args.steps):
+        begins = [(step * args.batch + b) * args.sequence % starts for b in range(args.batch)]
+        x = torch.tensor([ids[i:i + args.sequence] for i in begins])
+        loss = model(input_ids=x, labels=x).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss.item()))
+        print(step + 1, losses[-1], flush=True)
+    with open(args.out, "w") as f:
+        json.dump(dict(steps=args.steps, sequence=args.sequence, batch=args.batch, lr=args.lr,
+                       rank=args.rank, alpha=args.alpha, seed=args.seed,
+                       text=os.path.basename(args.text), losses=losses), f, indent=1)
+        f.write("\n")
+
+
+if __name__ == "__main__":
+    main()
