@@ -1,12 +1,14 @@
 // engine run: makes the pipeline, runs it to its end, reports.
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/cli/commands.h"
 #include "engine/control/control.h"
@@ -44,6 +46,35 @@ void PrintStats(const runtime::RunReport& report) {
                  static_cast<unsigned long long>(report.dropped_packets));
   }
 }
+
+// A line on a terminal about long work: time and the calls of the busiest nodes. It stays away when
+// standard output is a terminal too, since text may stream there.
+class Progress {
+ public:
+  void Show(const runtime::Run& run) {
+    const uint64_t now = runtime::NowNs();
+    if (!wanted_ || now - begin_ < 2'000'000'000 || now - last_ < 500'000'000) return;
+    last_ = now;
+    std::vector<runtime::NodeStats> nodes = run.report().nodes;
+    std::sort(nodes.begin(), nodes.end(),
+              [](const auto& a, const auto& b) { return a.total_ns > b.total_ns; });
+    std::string line = std::to_string((now - begin_) / 1'000'000'000) + " s";
+    for (size_t i = 0; i < nodes.size() && i < 3; ++i) {
+      line += "  " + nodes[i].name + " " + std::to_string(nodes[i].calls);
+    }
+    std::fprintf(stderr, "\r%-76.76s", line.c_str());
+    shown_ = true;
+  }
+  void Clear() {
+    if (std::exchange(shown_, false)) std::fprintf(stderr, "\r%76s\r", "");
+  }
+
+ private:
+  const bool wanted_ = isatty(2) != 0 && isatty(1) == 0;
+  const uint64_t begin_ = runtime::NowNs();
+  uint64_t last_ = 0;
+  bool shown_ = false;
+};
 
 // Times, memory and node figures as `engine bench` reads them.
 Status WriteReport(const std::string& path, double load_s, double run_s,
@@ -107,15 +138,22 @@ int RunCommand(const RunArgs& args) {
   }
   status = run.Open();
   const uint64_t started = runtime::NowNs();
+  Progress progress;
   if (status.ok()) {
     run.Start();
-    bool drained = false;
+    uint64_t drained = 0;
     while (!run.WaitFor(50'000'000)) {
-      if (g_signals.load() == 0 || drained) continue;
+      progress.Show(run);
+      if (drained != 0 && runtime::NowNs() - drained > uint64_t{plan.limits.drain_ms} * 1'000'000) {
+        run.Cancel(Error(ENGINE_DEADLINE_EXCEEDED, "what was under way was not finished within ",
+                         plan.limits.drain_ms, " ms (limits.drain_ms)"));
+      }
+      if (g_signals.load() == 0 || drained != 0) continue;
       std::fprintf(stderr, "\nengine: draining; interrupt again to end at once\n");
       run.Drain();
-      drained = true;
+      drained = runtime::NowNs();
     }
+    progress.Clear();
     status = run.Wait();
   }
   const uint64_t ended = runtime::NowNs();

@@ -229,7 +229,6 @@ void CheckOptions(Work* work) {
   if (main.Has("limits")) {
     const Block limits = main.Child("limits");
     work->limits.max_in_flight = limits.Number("max_in_flight", 0);
-    work->limits.deadlock_ms = limits.Number("deadlock_ms", work->limits.deadlock_ms);
     work->limits.drain_ms = limits.Number("drain_ms", work->limits.drain_ms);
   }
 }

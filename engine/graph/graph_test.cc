@@ -135,7 +135,7 @@ TEST(LoadPipeline, BypassKeepsTheRestOfTheGraph) {
 
 TEST(LoadPipeline, QueuesAndPolicies) {
   const Plan plan = Load(R"(
-    limits { max_in_flight: 6 deadlock_ms: 100 }
+    limits { max_in_flight: 6 drain_ms: 100 }
     trace { file: "t.json" }
     executor { name: "slow" threads: 1 kind: IO }
     require { plugin: "engine.int8" version: ">=1.2 <2" }
@@ -155,7 +155,7 @@ TEST(LoadPipeline, QueuesAndPolicies) {
   EXPECT_EQ(plan.executors.back().name, "slow");
   EXPECT_TRUE(plan.executors.back().io);
   EXPECT_EQ(plan.limits.max_in_flight, 6u);
-  EXPECT_EQ(plan.limits.deadlock_ms, 100u);
+  EXPECT_EQ(plan.limits.drain_ms, 100u);
   EXPECT_EQ(plan.trace.file, "t.json");
   EXPECT_EQ(plan.requirements.size(), 1u);
 }

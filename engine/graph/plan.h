@@ -88,7 +88,6 @@ struct PlanRequirement {
 
 struct PlanLimits {
   uint32_t max_in_flight = 0;  // 0: what the queues hold
-  uint32_t deadlock_ms = 2000;
   uint32_t drain_ms = 30000;
 };
 
