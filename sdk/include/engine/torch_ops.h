@@ -97,20 +97,24 @@ inline void SetRequiresGrad(const Tensor& t, bool on) {
 
 // --- shape --------------------------------------------------------------------------------------
 inline Tensor Reshape(const Tensor& t, const Ints& sizes) {
-  return torch::stable::reshape(t, internal::Ref(sizes));
+  return internal::Call("aten::reshape", "", t, internal::Ref(sizes));
 }
 inline Tensor Transpose(const Tensor& t, int64_t a, int64_t b) {
-  return torch::stable::transpose(t, a, b);
+  return internal::Call("aten::transpose", "int", t, a, b);
 }
 inline Tensor Contiguous(const Tensor& t) { return torch::stable::contiguous(t); }
 inline Tensor Narrow(const Tensor& t, int64_t dim, int64_t start, int64_t length) {
   return internal::Call("aten::narrow", "", t, dim, start, length);
 }
 inline Tensor Select(const Tensor& t, int64_t dim, int64_t i) {
-  return torch::stable::select(t, dim, i);
+  return internal::Call("aten::select", "int", t, dim, i);
 }
-inline Tensor Unsqueeze(const Tensor& t, int64_t dim) { return torch::stable::unsqueeze(t, dim); }
-inline Tensor Squeeze(const Tensor& t, int64_t dim) { return torch::stable::squeeze(t, dim); }
+inline Tensor Unsqueeze(const Tensor& t, int64_t dim) {
+  return internal::Call("aten::unsqueeze", "", t, dim);
+}
+inline Tensor Squeeze(const Tensor& t, int64_t dim) {
+  return internal::Call("aten::squeeze", "dim", t, dim);
+}
 inline Tensor Expand(const Tensor& t, const Ints& sizes) {
   return internal::Call("aten::expand", "", t, internal::Ref(sizes), false);
 }
@@ -191,7 +195,9 @@ inline Tensor LogSoftmax(const Tensor& t, int64_t dim) {
 }
 
 // --- layers -------------------------------------------------------------------------------------
-inline Tensor Matmul(const Tensor& a, const Tensor& b) { return torch::stable::matmul(a, b); }
+inline Tensor Matmul(const Tensor& a, const Tensor& b) {
+  return internal::Call("aten::matmul", "", a, b);
+}
 // x [..., in] · weight [out, in] transposed.
 inline Tensor Linear(const Tensor& x, const Tensor& weight) {
   return internal::Call("aten::linear", "", x, weight, std::optional<Tensor>());
