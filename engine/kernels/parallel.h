@@ -1,5 +1,4 @@
-// A seam: parallel loops in the process's one compute pool. The part that links LibTorch sets it to
-// LibTorch's pool; without, loops run on the calling thread.
+// A seam: how the kernels' parallel loops run. Unset, they run on the calling thread.
 #ifndef ENGINE_KERNELS_PARALLEL_H_
 #define ENGINE_KERNELS_PARALLEL_H_
 

@@ -9,10 +9,10 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/inductor/aoti_torch/utils.h>
-#include <torch/csrc/stable/c/shim.h>
 #include <torch/version.h>
 
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/pool.h"
 #include "engine/status.hpp"
 
 namespace engine::model {
@@ -304,21 +304,6 @@ class TorchThreadState : public runtime::ThreadState {
   const at::ThreadLocalState state_;
 };
 
-void TorchParallel(int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t), void* arg) {
-  struct Call {
-    void (*body)(void*, int64_t, int64_t);
-    void* arg;
-  } call{body, arg};
-  // at::parallel_for is inline and serial without -fopenmp; this entry is compiled in LibTorch.
-  torch_parallel_for(
-      0, count, grain,
-      [](int64_t begin, int64_t end, void* ctx) {
-        const auto& c = *static_cast<Call*>(ctx);
-        c.body(c.arg, begin, end);
-      },
-      &call);
-}
-
 }  // namespace
 
 const engine_autograd* AutogradHost() { return &kAutograd; }
@@ -329,7 +314,8 @@ std::unique_ptr<runtime::ThreadState> CaptureThreadState() {
 
 void SetComputeThreads(int threads) {
   at::set_num_threads(threads);
-  kernels::SetParallel(&TorchParallel);
+  kernels::SetPoolThreads(threads);
+  kernels::SetParallel(&kernels::PoolParallel);
 }
 int ComputeThreads() { return at::get_num_threads(); }
 
