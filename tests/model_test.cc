@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "engine/kernels/isa.h"
@@ -168,6 +171,46 @@ TEST(Load, RefusesWhatCannotFitAndWhatIsNotThere) {
       << missing.status().message();
   Chain context(Load("context: 100000"));
   EXPECT_NE(context.status().message().find("more than the"), std::string_view::npos);
+}
+
+// A file that claims 48 GiB of weights, without taking that room on the disk.
+TEST(Load, AModelThatCannotFitIsRefusedBeforeItIsRead) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  const std::string path = folder.Path("toy/model.safetensors");
+  const std::string old = ReadFile(path);
+  uint64_t header_size = 0;
+  std::memcpy(&header_size, old.data(), 8);
+  nlohmann::ordered_json header = nlohmann::ordered_json::parse(old.substr(8, header_size));
+  constexpr uint64_t kWide = 1u << 24;
+  uint64_t end = 0;
+  for (auto& [name, tensor] : header.items()) {
+    if (name == "__metadata__") continue;
+    uint64_t bytes = 4;
+    for (auto& d : tensor["shape"]) {
+      if (d == 96) d = kWide;
+      bytes *= d.get<uint64_t>();
+    }
+    tensor["data_offsets"] = {end, end + bytes};
+    end += bytes;
+  }
+  const std::string text = header.dump();
+  const uint64_t size = text.size();
+  {
+    std::ofstream out(path, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(&size), 8);
+    out << text;
+  }
+  std::filesystem::resize_file(path, 8 + size + end);
+  nlohmann::json config = nlohmann::json::parse(ReadFile(folder.Path("toy/config.json")));
+  config["intermediate_size"] = kWide;
+  std::ofstream(folder.Path("toy/config.json")) << config.dump();
+  Chain chain("resource { name: \"base\" load { path: \"" + folder.Path("toy") + "\" } }");
+  EXPECT_EQ(chain.status().code(), ENGINE_RESOURCE_EXHAUSTED) << chain.status().message();
+  for (const char* words : {"needs 49", "this process may use", "BF16"}) {
+    EXPECT_NE(chain.status().message().find(words), std::string_view::npos)
+        << chain.status().message();
+  }
 }
 
 }  // namespace

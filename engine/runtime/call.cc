@@ -1,6 +1,9 @@
 // The host's side of engine.nodes/1: what a node may do inside a call.
 #include "engine/runtime/call.h"
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "engine/runtime/run.h"
 
 namespace engine::runtime {
@@ -18,6 +21,17 @@ class CallAccess {
 };
 
 namespace {
+
+// What is tagged for the thread of the call must not come from another: a plugin that hands its
+// call to a thread of its own is told so at once.
+void OnThreadOf([[maybe_unused]] const engine_call* call, [[maybe_unused]] const char* function) {
+#ifdef ENGINE_CHECK_THREADS
+  if (call->owner == std::this_thread::get_id()) return;
+  std::fprintf(stderr, "engine: %s was called on another thread than its call's; use defer()\n",
+               function);
+  std::abort();
+#endif
+}
 
 engine_status* PacketNew(engine_str type, void* payload, void (*free_payload)(void*),
                          engine_packet** out) {
@@ -65,23 +79,36 @@ const engine_nodes_host kNodesHost = {
     [](const engine_packet* p) { return p->key; },
     [](const engine_packet* p) { return p->group; },
     [](engine_call* c, uint32_t port) -> uint32_t {
+      OnThreadOf(c, "input_count");
       return port < c->inputs.size() ? static_cast<uint32_t>(c->inputs[port].size()) : 0;
     },
     [](engine_call* c, uint32_t port, uint32_t i) -> const engine_packet* {
+      OnThreadOf(c, "input");
       const bool there = port < c->inputs.size() && i < c->inputs[port].size();
       return there ? c->inputs[port][i].get() : nullptr;
     },
-    &Emit,
+    [](engine_call* c, uint32_t port, engine_packet* packet, uint64_t group) -> engine_status* {
+      OnThreadOf(c, "emit");
+      return Emit(c, port, packet, group);
+    },
     [](engine_call* c, uint32_t slot) -> engine_resource* {
+      OnThreadOf(c, "resource");
       return slot < c->resources.size() ? c->resources[slot].get() : nullptr;
     },
     [](engine_call* c) -> uint8_t { return CallAccess::Cancelled(c); },
-    [](engine_call* c) { c->finish = true; },
-    &Fail,
+    [](engine_call* c) {
+      OnThreadOf(c, "finish");
+      c->finish = true;
+    },
+    [](engine_call* c, uint32_t scope, engine_status* status) {
+      OnThreadOf(c, "fail");
+      Fail(c, scope, status);
+    },
     [](engine_call* c, engine_completion** out) -> engine_status* {
       if (c->control) {
         return internal::NewStatus(ENGINE_FAILED_PRECONDITION, "defer: only process may defer");
       }
+      OnThreadOf(c, "defer");
       c->deferred.store(true);
       c->completion.call = c;
       *out = &c->completion;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "engine/runtime/packet.h"
@@ -47,6 +48,7 @@ struct engine_call {
   bool generator = false;  // called without input
   bool finish = false;
   bool by_feedback = false;  // its packet came back through a loop
+  std::thread::id owner;     // the thread that is inside; checked where ENGINE_CHECK_THREADS is set
   std::atomic<bool> deferred{false};
   bool returned = false;   // process came back; guarded by the run's mutex
   bool completed = false;  // completion_done came; guarded by the run's mutex

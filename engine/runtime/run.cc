@@ -66,6 +66,7 @@ Status Run::Control(const NodeSpec& node, engine_status* (*function)(void*, engi
   engine_call call;
   call.run = this;
   call.control = true;
+  call.owner = std::this_thread::get_id();
   {
     std::lock_guard lock(mutex_);
     call.resources = node.resources;
@@ -178,6 +179,7 @@ uint64_t Run::Process(engine_call* call, uint32_t index) {
   const NodeSpec& spec = spec_.nodes[index];
   const uint64_t key = call->key;
   const uint64_t begin = NowNs();
+  call->owner = std::this_thread::get_id();
   const auto body = [&] {
     Status status(Guard([&] { return Status(spec.vtable->process(spec.self, call)); }));
     // A deferred call carries its answer itself.
@@ -276,8 +278,7 @@ bool Run::WaitFor(uint64_t nanoseconds) {
   constexpr uint64_t kYear = 31'536'000'000'000'000;
   const std::chrono::nanoseconds time(static_cast<int64_t>(std::min(nanoseconds, kYear)));
   std::unique_lock lock(mutex_);
-  return over_.wait_for(lock, time,
-                        [&] { return state_ == RunState::kDone || Over(); });
+  return over_.wait_for(lock, time, [&] { return state_ == RunState::kDone || Over(); });
 }
 
 Status Run::Wait() {
