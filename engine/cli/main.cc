@@ -1,9 +1,13 @@
 // engine: the command line.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "engine/abi/host.h"
 #include "engine/cli/commands.h"
+#include "engine/graph/suggest.h"
 
 namespace {
 
@@ -17,6 +21,21 @@ void AddPipeline(CLI::App* app, PipelineArgs* args) {
   app->add_option("--set", args->sets, "PATH=VALUE or PARAM=VALUE; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+// What is wrong with the first word when it names no command; CLI11 would only say that one is
+// missing. Empty: it is good, an option or not there.
+std::string WrongCommand(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> commands;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    commands.push_back(command->get_name());
+  }
+  if (word.empty() || word[0] == '-' ||
+      std::find(commands.begin(), commands.end(), word) != commands.end()) {
+    return "";
+  }
+  return "there is no command " + engine::graph::Quote(word) + "; " +
+         engine::graph::DidYouMean(word, commands, "commands");
 }
 
 }  // namespace
@@ -88,6 +107,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
+    const std::string wrong = argc > 1 ? WrongCommand(app, argv[1]) : "";
+    if (!wrong.empty()) std::fprintf(stderr, "engine: error: %s\n", wrong.c_str());
     const int code = app.exit(e);
     exit_code = code == 0 ? kOk : kBadInput;
   }

@@ -148,10 +148,13 @@ int RunCommand(const RunArgs& args) {
         run.Cancel(Error(ENGINE_DEADLINE_EXCEEDED, "what was under way was not finished within ",
                          plan.limits.drain_ms, " ms (limits.drain_ms)"));
       }
-      if (g_signals.load() == 0 || drained != 0) continue;
-      std::fprintf(stderr, "\nengine: draining; interrupt again to end at once\n");
-      run.Drain();
-      drained = runtime::NowNs();
+      if (drained != 0) continue;
+      if (g_signals.load() != 0) {
+        std::fprintf(stderr, "\nengine: draining; interrupt again to end at once\n");
+        run.Drain();
+      }
+      // An operator may have asked for it too.
+      if (run.state() == runtime::RunState::kDraining) drained = runtime::NowNs();
     }
     progress.Clear();
     status = run.Wait();

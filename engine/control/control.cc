@@ -1,7 +1,10 @@
 #include "engine/control/control.h"
 
+#include <arpa/inet.h>
 #include <httplib.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -41,8 +44,13 @@ bool SameKey(const std::string& given, const std::string& wanted) {
   return difference == 0;
 }
 
+// A name that only begins like an address, such as 127.example.com, is not.
 bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+  in_addr v4{};
+  in6_addr v6{};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  if (inet_pton(AF_INET6, host.c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  return host == "localhost";
 }
 
 void Answer(httplib::Response& response, int status, const ordered_json& body) {
@@ -156,6 +164,7 @@ struct Server::Impl {
   Subject subject;
   std::string key, address;
   httplib::Server http;
+  std::atomic<bool> ended{false};  // the thread listens no longer
   std::thread thread;
 };
 
@@ -192,9 +201,15 @@ Status Server::Start(const std::string& address, const Subject& subject,
   httplib::Server& http = impl->http;
   // The endpoint is for operators: few connections, small requests.
   http.new_task_queue = [] { return new httplib::ThreadPool(2); };
+  // Without SO_REUSEPORT, which httplib would set: two engines must not share one address.
+  http.set_socket_options([](socket_t s) {
+    const int yes = 1;
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
   http.set_payload_max_length(64 * 1024);
   http.set_read_timeout(5);
   http.set_write_timeout(5);
+  http.set_keep_alive_timeout(1);  // an idle client must hold neither others nor the end of the run
   http.set_pre_routing_handler([i](const httplib::Request& request, httplib::Response& response) {
     if (i->key.empty() || request.path == "/healthz") {
       return httplib::Server::HandlerResponse::Unhandled;
@@ -244,19 +259,31 @@ Status Server::Start(const std::string& address, const Subject& subject,
     if (response.status == 404 && known) {
       const bool post = request.path == "/control/v1/drain" || request.path == "/control/v1/stop";
       response.set_header("Allow", post ? "POST" : "GET, HEAD");
-      Refuse(response, 405, "invalid_request_error", "method " + request.method + " is not for this path");
+      Refuse(response, 405, "invalid_request_error",
+             "method " + request.method + " is not for this path");
       return;
     }
     Refuse(response, response.status, "invalid_request_error",
            response.status == 404 ? "no such path" : "the request was refused");
   });
-  const int bound = port == 0 ? http.bind_to_any_port(host) : (http.bind_to_port(host, static_cast<int>(port)) ? static_cast<int>(port) : -1);
+  int bound = static_cast<int>(port);
+  if (port == 0) {
+    bound = http.bind_to_any_port(host);
+  } else if (!http.bind_to_port(host, bound)) {
+    bound = -1;
+  }
   if (bound < 0) {
     return Error(ENGINE_UNAVAILABLE, "control address '", address,
                  "' cannot be listened on; is another engine using it?");
   }
-  impl->address = host + ":" + std::to_string(bound);
-  impl->thread = std::thread([i] { i->http.listen_after_bind(); });
+  impl->address =
+      (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(bound);
+  impl->thread = std::thread([i] {
+    i->http.listen_after_bind();
+    i->ended = true;
+  });
+  // stop() does nothing before the server runs, so that a short run would wait for it for ever.
+  while (!http.is_running() && !i->ended) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   out->reset(new Server(std::move(impl)));
   return Status();
 }

@@ -2,7 +2,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <iostream>
+#include <cerrno>
 
 #include "engine/util.hpp"
 #include "nodes.h"
@@ -33,27 +33,34 @@ Status Prompt::Give(Call& call, std::string text) {
   return out.Emit(call, std::move(payload));
 }
 
-// A line of standard input; false at its end or when the run is cancelled.
-bool Prompt::NextLine(Call& call, std::string* line) {
-  for (;;) {
-    const size_t end = pending_.find('\n');
-    if (end != std::string::npos || (at_end_ && !pending_.empty())) {
-      *line = pending_.substr(0, end);
-      pending_.erase(0, end == std::string::npos ? end : end + 1);
-      return true;
-    }
-    if (at_end_ || call.Cancelled() || pending_.size() > kMostPrompt) return false;
-    // Waits in short turns, so that a cancel is seen while nobody types.
-    pollfd wait{STDIN_FILENO, POLLIN, 0};
-    if (poll(&wait, 1, 100) == 0) continue;
-    char buffer[65536];
-    const ssize_t got = read(STDIN_FILENO, buffer, sizeof buffer);
-    if (got <= 0) {
-      at_end_ = true;
-    } else {
-      pending_.append(buffer, static_cast<size_t>(got));
-    }
+// Waits a short turn for standard input; `came` says whether something did, its end included.
+Status Prompt::Read(bool* came) {
+  *came = false;
+  pollfd wait{STDIN_FILENO, POLLIN, 0};
+  if (poll(&wait, 1, 100) <= 0) return Status();  // nothing yet, or a signal
+  char buffer[65536];
+  const ssize_t got = read(STDIN_FILENO, buffer, sizeof buffer);
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return Status();
+  *came = true;
+  if (got <= 0) {
+    at_end_ = true;
+  } else {
+    pending_.append(buffer, static_cast<size_t>(got));
   }
+  if (pending_.size() <= kMostPrompt) return Status();
+  return Error(ENGINE_OUT_OF_RANGE, "a prompt on standard input has more than ", kMostPrompt,
+               " bytes");
+}
+
+// Takes a line of what was read; false when none is whole and the input goes on.
+bool Prompt::TakeLine(std::string* line) {
+  const size_t end = pending_.find('\n', searched_);
+  searched_ = pending_.size();
+  if (end == std::string::npos && (!at_end_ || pending_.empty())) return false;
+  *line = pending_.substr(0, end);
+  pending_.erase(0, end == std::string::npos ? end : end + 1);
+  searched_ = 0;
+  return true;
 }
 
 Status Prompt::Process(Call& call) {
@@ -61,26 +68,29 @@ Status Prompt::Process(Call& call) {
     call.Finish();
     return Give(call, options.text);
   }
-  if (options.text == "-") {
-    std::string all, line;
-    while (NextLine(call, &line)) {
-      all += line;
-      if (!at_end_ || !pending_.empty()) all += '\n';
+  const bool whole = options.text == "-";
+  for (std::string line;;) {
+    const bool took = options.has_file ? static_cast<bool>(std::getline(file_, line))
+                                       : !whole && TakeLine(&line);
+    if (took) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (line.empty()) continue;
+      return Give(call, std::move(line));
     }
-    call.Finish();
-    return Give(call, std::move(all));
-  }
-  std::string line;
-  do {
-    const bool more = options.has_file ? static_cast<bool>(std::getline(file_, line))
-                                       : NextLine(call, &line);
-    if (!more) {
+    if (options.has_file || at_end_) {
       call.Finish();
-      return Status();
+      return whole ? Give(call, std::move(pending_)) : Status();
     }
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-  } while (line.empty());
-  return Give(call, std::move(line));
+    bool came = false;
+    Status status = Read(&came);
+    if (!status.ok()) {
+      call.Finish();
+      return status;
+    }
+    // A source that gave nothing is called again, but not in a drain: so both a drain and a cancel
+    // are seen while nobody types.
+    if (!came) return Status();
+  }
 }
 
 Status Tokenize::Process(Call& call) {

@@ -27,9 +27,11 @@ struct Prompt : Node {
 
  private:
   Status Give(Call& call, std::string text);
-  bool NextLine(Call& call, std::string* line);
+  Status Read(bool* came);
+  bool TakeLine(std::string* line);
   std::ifstream file_;
-  std::string pending_;
+  std::string pending_;  // read, but not given yet
+  size_t searched_ = 0;  // bytes of it that hold no end of a line
   bool at_end_ = false;
 };
 
