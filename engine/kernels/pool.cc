@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <ctime>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "engine/util.hpp"
 
 namespace engine::kernels {
 namespace {
@@ -14,12 +15,6 @@ namespace {
 constexpr uint64_t kSpinNs = 100'000;
 constexpr int64_t kChunksPerThread = 4;
 constexpr uint64_t kOpen = uint64_t{1} << 63;
-
-uint64_t Now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
 
 void Pause() {
 #if defined(__x86_64__)
@@ -89,11 +84,11 @@ class Pool {
 
   void Work() {
     uint64_t seen = epoch_.load();
-    uint64_t idle_since = Now();
+    uint64_t idle_since = NowNs();
     for (;;) {
       for (int i = 0; i < 64 && epoch_.load(std::memory_order_acquire) == seen; ++i) Pause();
       if (epoch_.load() == seen) {
-        if (Now() - idle_since < kSpinNs) continue;
+        if (NowNs() - idle_since < kSpinNs) continue;
         std::unique_lock lock(sleep_mutex_);
         sleepers_.fetch_add(1);
         wake_.wait(lock, [&] { return stop_ || epoch_.load() != seen; });
@@ -105,7 +100,7 @@ class Pool {
         Chunks();
         entrance_.fetch_sub(1, std::memory_order_acq_rel);
       }
-      idle_since = Now();
+      idle_since = NowNs();
     }
   }
 

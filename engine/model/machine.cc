@@ -53,6 +53,4 @@ uint64_t MemoryLimit() {
   return limit;
 }
 
-uint64_t PeakBytes() { return ProcKib("/proc/self/status", "VmHWM:"); }
-
 }  // namespace engine::model

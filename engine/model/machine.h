@@ -9,7 +9,6 @@ namespace engine::model {
 int CgroupCores();
 // Least of the cgroup's limit and what the machine has available; UINT64_MAX when unknown.
 uint64_t MemoryLimit();
-uint64_t PeakBytes();  // VmHWM
 
 }  // namespace engine::model
 

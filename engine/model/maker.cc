@@ -7,6 +7,7 @@
 #include "engine/graph/suggest.h"
 #include "engine/model/autograd.h"
 #include "engine/model/machine.h"
+#include "engine/util.hpp"
 #include "load.engine.hpp"
 
 namespace engine::model {
@@ -29,10 +30,6 @@ uint32_t ToDtype(load::LoadOptions::Dtype dtype) {
     default:
       return ENGINE_F32;
   }
-}
-
-int64_t DtypeBytes(uint32_t dtype) {
-  return dtype == ENGINE_F64 ? 8 : dtype == ENGINE_F32 ? 4 : 2;
 }
 
 int64_t DenseBytes(const Checkpoint& checkpoint, uint32_t dtype) {

@@ -5,6 +5,7 @@
 
 #include "engine/kernels/parallel.h"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 
 namespace engine::model {
 
@@ -76,7 +77,7 @@ uint64_t Base::HeldBytes() const {
   std::lock_guard lock(mutex_);
   uint64_t bytes = 0;
   for (const auto& [name, tensor] : tensors_) {
-    int64_t size = dtype == ENGINE_F64 ? 8 : dtype == ENGINE_F32 ? 4 : 2;
+    int64_t size = DtypeBytes(dtype);
     for (int64_t i = 0; i < tensor.dim(); ++i) size *= tensor.size(i);
     bytes += static_cast<uint64_t>(size);
   }

@@ -11,7 +11,7 @@
 #include <numeric>
 #include <thread>
 
-#include "engine/runtime/testing/kit.h"
+#include "engine/runtime/testing/fixture.h"
 
 namespace engine::runtime {
 namespace {
@@ -24,26 +24,14 @@ using testing::Graph;
 using testing::LivePayloads;
 using testing::NewNumber;
 using testing::RunGraph;
+using testing::Numbers;
+using testing::Sleep;
 using testing::WaitOrDie;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-class FlowTest : public ::testing::Test {
- protected:
-  void TearDown() override { EXPECT_EQ(LivePayloads(), 0); }
-  RunReport report_;
-};
-
-std::vector<int64_t> Numbers(int64_t from, int64_t to) {
-  std::vector<int64_t> all(static_cast<size_t>(to - from));
-  std::iota(all.begin(), all.end(), from);
-  return all;
-}
-
-void Sleep(int microseconds) {
-  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-}
+class FlowTest : public testing::GraphTest {};
 
 Status PassOn(Call call) { return call.Emit(0, call.in()); }
 

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "engine/runtime/testing/kit.h"
+#include "engine/runtime/testing/fixture.h"
 
 namespace engine::runtime {
 namespace {
@@ -23,6 +23,8 @@ using testing::Journal;
 using testing::LivePayloads;
 using testing::NewNumber;
 using testing::RunGraph;
+using testing::Numbers;
+using testing::Sleep;
 using testing::WaitOrDie;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -30,21 +32,7 @@ using ::testing::IsEmpty;
 
 constexpr auto* kHost = &Call::Host;
 
-class LifeTest : public ::testing::Test {
- protected:
-  void TearDown() override { EXPECT_EQ(LivePayloads(), 0); }
-  RunReport report_;
-};
-
-std::vector<int64_t> Numbers(int64_t from, int64_t to) {
-  std::vector<int64_t> all(static_cast<size_t>(to - from));
-  std::iota(all.begin(), all.end(), from);
-  return all;
-}
-
-void Sleep(int microseconds) {
-  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-}
+class LifeTest : public testing::GraphTest {};
 
 void AwaitTrue(const std::atomic<bool>& flag) {
   while (!flag) Sleep(50);

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <thread>
 
-#include "engine/runtime/testing/kit.h"
+#include "engine/runtime/testing/fixture.h"
 
 namespace engine::runtime {
 namespace {
@@ -15,32 +15,18 @@ using abi::Emission;
 using abi::Policy;
 using testing::Call;
 using testing::Graph;
-using testing::LivePayloads;
+using testing::Numbers;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
-class RulesTest : public ::testing::Test {
+class RulesTest : public testing::GraphTest {
  protected:
-  void TearDown() override { EXPECT_EQ(LivePayloads(), 0); }
-
   Status Go(Graph* graph, RunOptions options = {}) {
     return testing::RunGraph(graph, &report_, options);
   }
-
-  RunReport report_;
 };
-
-std::vector<int64_t> Numbers(int64_t from, int64_t to) {
-  std::vector<int64_t> all(static_cast<size_t>(to - from));
-  std::iota(all.begin(), all.end(), from);
-  return all;
-}
-
-void Sleep(int microseconds) {
-  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-}
 
 Status PassOn(Call call) { return call.Emit(0, call.in()); }
 Status OnlyEven(Call call) { return call.in() % 2 == 0 ? call.Emit(0, call.in()) : Status(); }

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -17,12 +16,6 @@ uint32_t ThreadNumber() {
 }
 
 }  // namespace
-
-uint64_t NowNs() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
 
 void Trace::Add(const Event& event) {
   std::lock_guard lock(mutex_);

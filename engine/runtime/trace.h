@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "engine/status.hpp"
+#include "engine/util.hpp"
 
 namespace engine::runtime {
 
-uint64_t NowNs();  // CLOCK_MONOTONIC
+using engine::NowNs;
 
 class Trace {
  public:

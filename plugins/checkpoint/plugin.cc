@@ -2,6 +2,7 @@
 // service.
 #include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 #include "options.engine.hpp"
 
 namespace engine::checkpoint {
@@ -63,7 +64,7 @@ struct Checkpoint : Transform {
     // the attention, gate, up and their product.
     const int64_t elements = 6 * info.hidden + 2 * (info.heads + info.kv_heads) * info.head_dim +
                              4 * info.mlp;
-    const int64_t bytes = info.dtype == ENGINE_F64 ? 8 : info.dtype == ENGINE_F32 ? 4 : 2;
+    const int64_t bytes = DtypeBytes(info.dtype);
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind != ENGINE_SITE_BLOCK || sites[i].block % options.every != 0) continue;
       ENGINE_RETURN_IF_ERROR(diff.Replace(i, "recomputed in backward; bytes are per token",

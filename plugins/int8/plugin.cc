@@ -5,6 +5,7 @@
 
 #include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 #include "options.engine.hpp"
 
 namespace engine::int8 {
@@ -89,9 +90,7 @@ struct Int8 : Transform {
 
   Status Plan(const Model& model, Diff& diff) override {
     const std::vector<engine_site_info> sites = model.Sites();
-    const int64_t bytes = model.Info().dtype == ENGINE_F64   ? 8
-                          : model.Info().dtype == ENGINE_F32 ? 4
-                                                             : 2;
+    const int64_t bytes = DtypeBytes(model.Info().dtype);
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (!Wanted(sites[i])) continue;
       const int64_t elements = sites[i].in * sites[i].out;

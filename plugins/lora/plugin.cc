@@ -5,6 +5,7 @@
 #include "engine/philox.hpp"
 #include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 #include "options.engine.hpp"
 
 namespace engine::lora {
@@ -74,9 +75,7 @@ struct Lora : Transform {
   }
 
   Status Plan(const Model& model, Diff& diff) override {
-    const int64_t bytes = model.Info().dtype == ENGINE_F64   ? 8
-                          : model.Info().dtype == ENGINE_F32 ? 4
-                                                             : 2;
+    const int64_t bytes = DtypeBytes(model.Info().dtype);
     const std::vector<engine_site_info> sites = model.Sites();
     std::vector<std::string> linears;
     std::vector<bool> met(options.targets.size());

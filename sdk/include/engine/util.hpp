@@ -29,6 +29,11 @@ inline uint64_t PeakBytes() {
   return 0;
 }
 
+// Bytes of an element of a floating-point dtype.
+inline int64_t DtypeBytes(uint32_t dtype) {
+  return dtype == ENGINE_F64 ? 8 : dtype == ENGINE_F32 ? 4 : 2;
+}
+
 // An engine_put that appends to the std::string behind `arg`.
 inline engine_status* AppendTo(void* arg, engine_str piece) {
   return Guard([&] {
