@@ -16,6 +16,7 @@ using abi::Policy;
 using testing::Call;
 using testing::Graph;
 using testing::Numbers;
+using testing::Sleep;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
