@@ -1,5 +1,5 @@
-// The command line from outside: each test starts the real binary with the shipped pipelines and the
-// real model, and looks at what it prints, its exit code, and how it ends.
+// The command line from outside: each test starts the real binary with the shipped pipelines and
+// the real model, and looks at what it prints, its exit code, and how it ends.
 #include <dirent.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <cstring>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -65,7 +65,8 @@ Words Generate(const std::string& prompt, Words sets, Words more = {},
 }
 
 // The only object of a run with format=JSONL.
-json Object(const std::string& prompt, Words sets, const std::string& file = "pipelines/generate.pbtxt") {
+json Object(const std::string& prompt, Words sets,
+            const std::string& file = "pipelines/generate.pbtxt") {
   sets.push_back("format=JSONL");
   const Outcome run = RunEngine(Generate(prompt, std::move(sets), {}, file));
   EXPECT_EQ(run.code, 0) << run.err;
@@ -110,8 +111,10 @@ TEST_F(CliTest, ProtocReadsEveryShippedPipelineWithTheExportedSchema) {
   for (const std::string& file : ShippedPipelines()) {
     ProcessOptions options;
     options.input = ReadAll(ENGINE_SOURCE_DIR "/" + file);
-    const Outcome protoc = Process({"protoc", "--encode=engine.Pipeline", "-I" + Path(""),
-                                    Path("pipeline.proto")}, options).Wait();
+    const Outcome protoc =
+        Process({"protoc", "--encode=engine.Pipeline", "-I" + Path(""), Path("pipeline.proto")},
+                options)
+            .Wait();
     EXPECT_EQ(protoc.code, 0) << file << "\n" << protoc.err;
     EXPECT_GT(protoc.out.size(), 100u) << file;
   }
@@ -121,10 +124,9 @@ TEST_F(CliTest, ProtocReadsEveryShippedPipelineWithTheExportedSchema) {
 TEST_F(CliTest, ExplainTellsWhatEachTransformReplacesInBytes) {
   const Outcome plain = RunEngine({"explain", "pipelines/generate.pbtxt"});
   ASSERT_EQ(plain.code, 0) << plain.err;
-  EXPECT_THAT(plain.out,
-              AllOf(HasSubstr("weights 513.1 MiB"), HasSubstr("30 sites"),
-                    HasSubstr("pages of 16 tokens"), HasSubstr("loop.STEP -> forward.STEP"),
-                    HasSubstr("feedback")));
+  EXPECT_THAT(plain.out, AllOf(HasSubstr("weights 513.1 MiB"), HasSubstr("30 sites"),
+                               HasSubstr("pages of 16 tokens"),
+                               HasSubstr("loop.STEP -> forward.STEP"), HasSubstr("feedback")));
   const Outcome train = RunEngine({"explain", "pipelines/train-lora.pbtxt", "LICENSE"});
   ASSERT_EQ(train.code, 0) << train.err;
   EXPECT_THAT(train.out, AllOf(HasSubstr("int8"), HasSubstr("lora"), HasSubstr("checkpoint"),
@@ -139,8 +141,7 @@ TEST_F(CliTest, GraphDrawsInThreeFormats) {
   const Outcome dot = RunEngine({"graph", "pipelines/generate.pbtxt"});
   EXPECT_EQ(dot.code, 0) << dot.err;
   EXPECT_EQ(dot.out.rfind("digraph", 0), 0u) << dot.out;
-  const Outcome mermaid =
-      RunEngine({"graph", "pipelines/generate.pbtxt", "--format", "mermaid"});
+  const Outcome mermaid = RunEngine({"graph", "pipelines/generate.pbtxt", "--format", "mermaid"});
   EXPECT_EQ(mermaid.code, 0) << mermaid.err;
   EXPECT_THAT(ReadAll(ENGINE_SOURCE_DIR "/README.md"), HasSubstr(mermaid.out))
       << "the README shows another picture";
@@ -170,9 +171,9 @@ TEST_F(CliTest, GraphDrawsInThreeFormats) {
 TEST_F(CliTest, InspectIsTheManualOfPluginsKindsAndOptions) {
   const Outcome all = RunEngine({"inspect"});
   EXPECT_EQ(all.code, 0);
-  for (const char* kind : {"load", "kv_cache", "int8", "lora", "checkpoint", "trainer", "train_log",
-                           "prompt", "tokenize", "serial_batcher", "forward", "sample",
-                           "detokenize", "text_sink"}) {
+  for (const char* kind :
+       {"load", "kv_cache", "int8", "lora", "checkpoint", "trainer", "train_log", "prompt",
+        "tokenize", "serial_batcher", "forward", "sample", "detokenize", "text_sink"}) {
     EXPECT_THAT(all.out, HasSubstr(std::string(kind) + "  ")) << kind;
   }
   const Outcome plugin = RunEngine({"inspect", "engine.kv_cache"});
@@ -194,8 +195,8 @@ TEST_F(CliTest, ABrokenPluginIsSkippedWithItsReason) {
   const ProcessOptions options{.env = {{"ENGINE_PLUGIN_PATH", Path("")}}};
   const Outcome why = RunEngine({"plugin", "list", "--why"}, options);
   EXPECT_EQ(why.code, 0) << why.err;
-  EXPECT_THAT(why.out, AllOf(HasSubstr("engine.text"), HasSubstr("broken.so"),
-                             HasSubstr("because"), HasSubstr("searched:")));
+  EXPECT_THAT(why.out, AllOf(HasSubstr("engine.text"), HasSubstr("broken.so"), HasSubstr("because"),
+                             HasSubstr("searched:")));
   const Outcome list = RunEngine({"plugin", "list"}, options);
   EXPECT_EQ(list.code, 0) << list.err;
   EXPECT_THAT(list.out, AllOf(HasSubstr("1 file was refused"), Not(HasSubstr("because"))));
@@ -213,7 +214,8 @@ TEST_F(CliTest, WrongWordsEndWithTwo) {
   EXPECT_EQ(RunEngine({}).code, 2);
   const Outcome command = RunEngine({"rum"});
   EXPECT_EQ(command.code, 2);
-  EXPECT_THAT(command.err, AllOf(HasSubstr("no command \"rum\""), HasSubstr("did you mean \"run\"?")));
+  EXPECT_THAT(command.err,
+              AllOf(HasSubstr("no command \"rum\""), HasSubstr("did you mean \"run\"?")));
   const Outcome option = RunEngine({"run", "pipelines/generate.pbtxt", "--stat"});
   EXPECT_EQ(option.code, 2);
   EXPECT_THAT(option.err, HasSubstr("--stat"));
@@ -250,15 +252,13 @@ TEST_F(CliTest, AllErrorsAreToldAtOnceEachWithACaret) {
 }
 
 TEST_F(CliTest, MistypedSetsAreToldTogether) {
-  const Outcome run =
-      RunEngine(Generate("Hi", {"max_token=4", "mode.x=1", "show.forma=JSONL", "threads=-1",
-                                "chat=maybe", "novalue"}));
+  const Outcome run = RunEngine(Generate("Hi", {"max_token=4", "mode.x=1", "show.forma=JSONL",
+                                                "threads=-1", "chat=maybe", "novalue"}));
   EXPECT_EQ(run.code, 2);
   EXPECT_EQ(run.out, "");
-  for (const char* part :
-       {"did you mean \"max_tokens\"?", "did you mean \"model\"?", "did you mean \"format\"?",
-        "must be 0 to 1024, and this is -1", "which takes true or false", "novalue", "6 errors",
-        "   |      ^~~~~"}) {
+  for (const char* part : {"did you mean \"max_tokens\"?", "did you mean \"model\"?",
+                           "did you mean \"format\"?", "must be 0 to 1024, and this is -1",
+                           "which takes true or false", "novalue", "6 errors", "   |      ^~~~~"}) {
     EXPECT_THAT(run.err, HasSubstr(part));
   }
 }
@@ -273,13 +273,16 @@ TEST_F(CliTest, AModelThatIsNotThereIsSuggested) {
 // --- Generating
 
 TEST_F(CliTest, TextStreamsAndClosesWithItsFigures) {
-  const Outcome run = RunEngine(Generate("The capital of France is", {"chat=false", "max_tokens=8"}));
+  const Outcome run =
+      RunEngine(Generate("The capital of France is", {"chat=false", "max_tokens=8"}));
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_EQ(run.out.back(), '\n');
   EXPECT_THAT(run.out, HasSubstr("Paris"));
-  EXPECT_THAT(run.err, testing::MatchesRegex(
-      "\\[5 prompt tokens, 8 generated \\(length\\), first after [0-9]+\\.[0-9]+ s, then "
-      "[0-9]+\\.[0-9] tokens/s, peak memory [0-9]+ MiB\\]\n"));
+  EXPECT_THAT(
+      run.err,
+      testing::MatchesRegex(
+          "\\[5 prompt tokens, 8 generated \\(length\\), first after [0-9]+\\.[0-9]+ s, then "
+          "[0-9]+\\.[0-9] tokens/s, peak memory [0-9]+ MiB\\]\n"));
 
   Process slow(EngineWords(Generate("Count to a thousand", {"max_tokens=200", "limits.drain_ms=0",
                                                             "loop.ignore_eos=true"})),
@@ -312,7 +315,8 @@ TEST_F(CliTest, GreedyIsTheSameEverywhere) {
   const json first = Object("Why is the sky blue?", {"max_tokens=12", "threads=2"});
   const json again = Object("Why is the sky blue?", {"max_tokens=12", "threads=2"});
   const json one = Object("Why is the sky blue?", {"max_tokens=12", "threads=1"});
-  const json plain = Object("Why is the sky blue?", {"max_tokens=12"}, "pipelines/generate-plain.pbtxt");
+  const json plain =
+      Object("Why is the sky blue?", {"max_tokens=12"}, "pipelines/generate-plain.pbtxt");
   const json chunks =
       Object("Why is the sky blue?", {"max_tokens=12", "loop.serial_batcher.prefill_chunk=5"});
   EXPECT_EQ(first["margins"], again["margins"]);
@@ -340,7 +344,8 @@ TEST_F(CliTest, ChatPutsTheModelsFormatAround) {
 
 TEST_F(CliTest, BrainFloatTakesHalfTheMemory) {
   const json full = Object("The capital of France is", {"chat=false", "max_tokens=6"});
-  const json half = Object("The capital of France is", {"chat=false", "max_tokens=6", "dtype=BF16"});
+  const json half =
+      Object("The capital of France is", {"chat=false", "max_tokens=6", "dtype=BF16"});
   EXPECT_THAT(half["text"].get<std::string>(), HasSubstr("Paris"));
   EXPECT_LT(half["peak_bytes"].get<uint64_t>() + 150'000'000, full["peak_bytes"].get<uint64_t>());
 }
@@ -366,8 +371,8 @@ TEST_F(CliTest, StandardInputGivesPrompts) {
   for (size_t i = 0; i < 3; ++i) {
     const json j = json::parse(objects[i]);
     EXPECT_EQ(j["ids"].size(), 3u);
-    EXPECT_EQ(j["prompt_ids"],
-              Object(prompts[i], {"chat=false", "max_tokens=1"})["prompt_ids"]) << prompts[i];
+    EXPECT_EQ(j["prompt_ids"], Object(prompts[i], {"chat=false", "max_tokens=1"})["prompt_ids"])
+        << prompts[i];
   }
   EXPECT_EQ(RunEngine(Generate("", {"format=JSONL"})).out, "") << "no line, no answer";
 }
@@ -410,15 +415,15 @@ TEST_F(CliTest, AnEmptyPromptIsRefusedWithoutAFormatAround) {
   const Outcome bare = RunEngine({"run", "pipelines/generate.pbtxt", "", "--set", "chat=false"});
   EXPECT_EQ(bare.code, 1);
   EXPECT_THAT(bare.err, HasSubstr("the prompt is empty"));
-  const Outcome chat =
-      RunEngine({"run", "pipelines/generate.pbtxt", "", "--set", "max_tokens=1"});
+  const Outcome chat = RunEngine({"run", "pipelines/generate.pbtxt", "", "--set", "max_tokens=1"});
   EXPECT_EQ(chat.code, 0) << chat.err;
 }
 
 TEST_F(CliTest, ATooSmallBudgetIsNamed) {
   const Outcome none = RunEngine(Generate("Hi", {"kv_budget=1KiB"}));
   EXPECT_EQ(none.code, 1);
-  EXPECT_THAT(none.err, AllOf(HasSubstr("budget of 1024 bytes holds no page"), HasSubstr("'model'")));
+  EXPECT_THAT(none.err,
+              AllOf(HasSubstr("budget of 1024 bytes holds no page"), HasSubstr("'model'")));
   const Outcome few = RunEngine(Generate("Hi", {"kv_budget=2MiB", "loop.ignore_eos=true"}));
   EXPECT_EQ(few.code, 1);
   EXPECT_THAT(few.err, HasSubstr("budget 2097152 bytes"));
@@ -463,20 +468,22 @@ size_t Threads(pid_t pid) {
 }
 
 TEST_F(CliTest, ThreadsAreFewAndDoNotGrow) {
-  Process run(EngineWords(Generate("Tell me a long story", {"threads=2", "max_tokens=400",
-                                                            "loop.ignore_eos=true",
-                                                            "limits.drain_ms=0"})),
-              EngineOptions());
+  Process run(
+      EngineWords(Generate("Tell me a long story", {"threads=2", "max_tokens=400",
+                                                    "loop.ignore_eos=true", "limits.drain_ms=0"})),
+      EngineOptions());
   ASSERT_TRUE(run.Until([&] { return run.out().size() > 10; }));
   const size_t early = Threads(run.pid());
   ASSERT_TRUE(run.Until([&] { return run.out().size() > 300; }));
   const size_t late = Threads(run.pid());
-  // Two that compute: the lane of `compute` and one of its OpenMP team. Beside them: main, which
-  // waits; workers of oneTBB's arena, one a core less one, and the one that stands for main; the two
-  // I/O threads of prompt and sink. All but the computing ones sleep.
+  // Two that compute: the lane of executor `compute` and a worker of the kernels' pool. Beside them
+  // main, which waits; two lanes of `io`, for prompt and sink; a helper of LibTorch's, which
+  // sleeps; and oneTBB's workers for `default`, of which there are as many as cores when they are
+  // needed.
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  EXPECT_LE(late, 2 + 5 + cores);
-  EXPECT_EQ(early, late);
+  EXPECT_GE(late, 2u);
+  EXPECT_LE(late, 2 + 4 + cores);
+  EXPECT_LE(late, early + 1) << "only oneTBB may have started one more";
   run.Signal(SIGKILL);
   run.Wait();
 }
@@ -498,7 +505,8 @@ TEST_F(CliTest, AnInterruptDrainsForAtMostItsLimit) {
     const Outcome end = run.Wait();
     EXPECT_EQ(end.code, 130) << end.err;
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
-    EXPECT_THAT(end.err, AllOf(HasSubstr("draining"), HasSubstr("within 200 ms (limits.drain_ms)")));
+    EXPECT_THAT(end.err,
+                AllOf(HasSubstr("draining"), HasSubstr("within 200 ms (limits.drain_ms)")));
   }
 }
 
@@ -556,10 +564,9 @@ TEST_F(CliTest, AReaderThatGoesAwayEndsTheRun) {
 // --- Training
 
 TEST_F(CliTest, TrainedAdaptersRun) {
-  const Outcome train =
-      RunEngine({"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set", "steps=3", "--set",
-                 "sequence=32", "--set", "out=" + Path("adapter"), "--set", "rank=4", "--set",
-                 "alpha=8"});
+  const Outcome train = RunEngine(
+      {"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set", "steps=3", "--set", "sequence=32",
+       "--set", "out=" + Path("adapter"), "--set", "rank=4", "--set", "alpha=8"});
   ASSERT_EQ(train.code, 0) << train.err;
   for (const char* step : {"step 1: loss ", "step 2: loss ", "step 3: loss "}) {
     EXPECT_THAT(train.err, HasSubstr(step));
@@ -585,9 +592,9 @@ TEST_F(CliTest, TrainedAdaptersRun) {
                             "pipelines/generate-lora.pbtxt");
   EXPECT_EQ(tuned["ids"].size(), 4u);
 
-  const Outcome lines = RunEngine({"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set",
-                                   "steps=2", "--set", "sequence=16", "--set",
-                                   "metrics=" + Path("metrics.jsonl")});
+  const Outcome lines =
+      RunEngine({"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set", "steps=2", "--set",
+                 "sequence=16", "--set", "metrics=" + Path("metrics.jsonl")});
   ASSERT_EQ(lines.code, 0) << lines.err;
   const std::vector<std::string> metrics = Lines(ReadAll(Path("metrics.jsonl")));
   ASSERT_EQ(metrics.size(), 2u);
@@ -639,7 +646,8 @@ TEST_F(CliTest, BenchMeasuresWithAndWithoutEachOptimization) {
   const Outcome failing = RunEngine({"bench", "pipelines/generate.pbtxt", "Hi", "--repeats", "1",
                                      "--set", "model=no_such_model"});
   EXPECT_EQ(failing.code, 1);
-  EXPECT_THAT(failing.err, AllOf(HasSubstr("with everything on failed"), HasSubstr("no_such_model")));
+  EXPECT_THAT(failing.err,
+              AllOf(HasSubstr("with everything on failed"), HasSubstr("no_such_model")));
 }
 
 }  // namespace

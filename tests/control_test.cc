@@ -194,13 +194,15 @@ TEST_F(ControlTest, MetricsAreInPrometheusText) {
       EXPECT_TRUE(types.emplace(word(7), type).second) << "told twice: " << line;
       continue;
     }
-    EXPECT_THAT(line, testing::MatchesRegex(
-        "[a-zA-Z_:][a-zA-Z0-9_:]*(\\{[^}]*\\})? [-+0-9.eInfNa]+")) << line;
+    EXPECT_THAT(line,
+                testing::MatchesRegex("[a-zA-Z_:][a-zA-Z0-9_:]*(\\{[^}]*\\})? [-+0-9.eInfNa]+"))
+        << line;
     const std::string name = line.substr(0, line.find_first_of("{ "));
     std::string family = name;
     for (const char* part : {"_bucket", "_sum", "_count"}) {
       const size_t at = name.size() - std::min(name.size(), std::strlen(part));
-      if (name.substr(at) == part && types.count(name.substr(0, at)) == 1) family = name.substr(0, at);
+      if (name.substr(at) == part && types.count(name.substr(0, at)) == 1)
+        family = name.substr(0, at);
     }
     EXPECT_EQ(types.count(family), 1u) << "without TYPE before it: " << line;
     EXPECT_EQ(helped.count(family), 1u) << "without HELP before it: " << line;
@@ -263,9 +265,9 @@ TEST_F(ControlTest, AddressesThatCannotBeAreRefused) {
 TEST(ControlKeyTest, BeyondLoopbackItListensWithAKeyOnly) {
   // A name that begins like a loopback address is a name.
   for (const char* address : {"0.0.0.0:0", "[::]:0", "127.0.0.1.example.com:0", "192.0.2.1:0"}) {
-    const Outcome run = RunEngine({"run", "pipelines/generate.pbtxt", "Hi", "--set", "max_tokens=1",
-                                   "--control", address},
-                                  {.env = {{"ENGINE_CONTROL_KEY", ""}}});
+    const Outcome run = RunEngine(
+        {"run", "pipelines/generate.pbtxt", "Hi", "--set", "max_tokens=1", "--control", address},
+        {.env = {{"ENGINE_CONTROL_KEY", ""}}});
     EXPECT_EQ(run.code, 2) << address;
     EXPECT_THAT(run.err, HasSubstr("only with a key: set ENGINE_CONTROL_KEY")) << address;
   }
@@ -279,8 +281,8 @@ TEST(ControlKeyTest, TheKeyIsAskedForOnAllButHealth) {
     const Reply reply = Ask(engine.port(), "GET", path);
     EXPECT_EQ(reply.status, 401) << path;
     EXPECT_EQ(reply.headers.at("www-authenticate"), "Bearer") << path;
-    for (const char* key : {"Bearer secre", "Bearer secret2", "Bearer SECRET", "secret",
-                            "Basic secret", "Bearer "}) {
+    for (const char* key :
+         {"Bearer secre", "Bearer secret2", "Bearer SECRET", "secret", "Basic secret", "Bearer "}) {
       EXPECT_EQ(Ask(engine.port(), "GET", path, std::string("Authorization: ") + key).status, 401)
           << path << " " << key;
     }
@@ -326,10 +328,10 @@ TEST(ControlSteerTest, ADrainHasTheLimitOfAnInterrupt) {
 }
 
 TEST(ControlSteerTest, AStopCancelsPromptly) {
-  Process run(EngineWords({"run", "pipelines/generate.pbtxt", "Tell me a story", "--set",
-                           "max_tokens=5000", "--set", "loop.ignore_eos=true", "--control",
-                           "127.0.0.1:0"}),
-              EngineOptions());
+  Process run(
+      EngineWords({"run", "pipelines/generate.pbtxt", "Tell me a story", "--set", "max_tokens=5000",
+                   "--set", "loop.ignore_eos=true", "--control", "127.0.0.1:0"}),
+      EngineOptions());
   ASSERT_TRUE(run.Until([&] { return run.out().size() > 10; }));
   const std::string where = Lines(run.err())[0];
   const int port = std::stoi(where.substr(where.rfind(':') + 1));

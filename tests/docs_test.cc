@@ -1,4 +1,5 @@
-// The manual keeps its word: every command line in it runs, every pipeline and plugin in it is good.
+// The manual keeps its word: every command line in it runs, every pipeline and plugin in it is
+// good.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -125,7 +126,8 @@ class CommandTest : public testing::TestWithParam<Command> {};
 
 // In the order of the manual: a later one may use what an earlier one made.
 TEST_P(CommandTest, RunsAsWritten) {
-  EXPECT_EQ(GetParam().line.rfind("build/bin/engine ", 0), 0u) << "a test does not know such a line";
+  EXPECT_EQ(GetParam().line.rfind("build/bin/engine ", 0), 0u)
+      << "a test does not know such a line";
   const Outcome run = Shell(Here(GetParam().line));
   EXPECT_EQ(run.code, 0) << GetParam().line << "\n" << run.out << run.err;
   EXPECT_FALSE(run.out.empty() && run.err.empty() &&
@@ -188,8 +190,7 @@ TEST(DocsTest, ThePluginOfTheManualBuildsAndRuns) {
   std::ofstream(plugin + "/options.proto") << BlockWith(page, "proto", "ShoutOptions");
   std::ofstream(plugin + "/shout.cc") << BlockWith(page, "cpp", "ENGINE_PLUGIN");
   std::ofstream(plugin + "/CMakeLists.txt") << BlockWith(page, "cmake", "find_package(EngineSDK");
-  const Outcome install =
-      Shell("cmake --install " ENGINE_BINARY_DIR " --prefix " + prefix);
+  const Outcome install = Shell("cmake --install " ENGINE_BINARY_DIR " --prefix " + prefix);
   ASSERT_EQ(install.code, 0) << install.err;
   const Outcome build = Shell("unset LIBTORCH Torch_DIR; cmake -S " + plugin + " -B " + plugin +
                               "/build -DCMAKE_PREFIX_PATH=" + prefix +
@@ -211,12 +212,13 @@ TEST(DocsTest, ThePluginOfTheManualBuildsAndRuns) {
   options.env = {{"ENGINE_PLUGIN_PATH", plugin + "/build"}};
   const Outcome run = RunEngine({"run", pipeline}, options);
   ASSERT_EQ(run.code, 0) << run.err;
-  const Outcome same = RunEngine({"run", "pipelines/generate-plain.pbtxt",
-                                  "THE CAPITAL OF FRANCE IS!!", "--set", "chat=false", "--set",
-                                  "max_tokens=1", "--set", "format=JSONL"});
+  const Outcome same =
+      RunEngine({"run", "pipelines/generate-plain.pbtxt", "THE CAPITAL OF FRANCE IS!!", "--set",
+                 "chat=false", "--set", "max_tokens=1", "--set", "format=JSONL"});
   ASSERT_EQ(same.code, 0) << same.err;
   const auto prompt = [](const std::string& line) {
-    return line.substr(line.find("\"prompt_ids\""), line.find("\"margins\"") - line.find("\"prompt_ids\""));
+    return line.substr(line.find("\"prompt_ids\""),
+                       line.find("\"margins\"") - line.find("\"prompt_ids\""));
   };
   EXPECT_EQ(prompt(run.out), prompt(same.out));
   const Outcome many = RunEngine({"check", pipeline, "--set", "loud.marks=11"}, options);

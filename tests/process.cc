@@ -57,8 +57,7 @@ Process::Process(std::vector<std::string> words, ProcessOptions options)
   for (std::string& entry : environment) envp.push_back(entry.data());
   argv.push_back(nullptr);
   envp.push_back(nullptr);
-  const int failed =
-      posix_spawnp(&pid_, argv[0], &files, &attributes, argv.data(), envp.data());
+  const int failed = posix_spawnp(&pid_, argv[0], &files, &attributes, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
   close(in[0]);

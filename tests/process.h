@@ -1,5 +1,5 @@
-// Child processes of tests: arguments and environment in, text, exit code and signals out, all under
-// time limits.
+// Child processes of tests: arguments and environment in, text, exit code and signals out, all
+// under time limits.
 #ifndef TESTS_PROCESS_H_
 #define TESTS_PROCESS_H_
 
@@ -15,14 +15,14 @@ namespace engine::tests {
 
 struct ProcessOptions {
   std::vector<std::pair<std::string, std::string>> env = {};  // on top of this process's
-  std::string input = {};     // given on standard input
-  bool keep_input = false;    // standard input stays open after `input`, until CloseInput
-  double limit_s = 240;       // of its life; after it, its process group is killed
+  std::string input = {};                                     // given on standard input
+  bool keep_input = false;  // standard input stays open after `input`, until CloseInput
+  double limit_s = 240;     // of its life; after it, its process group is killed
 };
 
 struct Outcome {
-  int code = -1;    // exit code; -1: ended by a signal
-  int signal = 0;   // that ended it
+  int code = -1;      // exit code; -1: ended by a signal
+  int signal = 0;     // that ended it
   bool late = false;  // killed at the time limit
   double seconds = 0;
   std::string out, err;
