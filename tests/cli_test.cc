@@ -561,6 +561,17 @@ TEST_F(CliTest, AReaderThatGoesAwayEndsTheRun) {
   EXPECT_THAT(end.err, HasSubstr("the reader is gone"));
 }
 
+TEST_F(CliTest, OutputThatCannotBeWrittenFails) {
+  for (const char* command : {"run pipelines/generate.pbtxt Hi --set max_tokens=1",
+                              "explain pipelines/generate.pbtxt", "inspect", "schema"}) {
+    const Words words = {"bash", "-c",
+                         std::string(ENGINE_BINARY_DIR "/bin/engine ") + command + " >/dev/full"};
+    const Outcome run = Process(words, EngineOptions()).Wait();
+    EXPECT_EQ(run.code, 1) << command;
+    EXPECT_THAT(run.err, HasSubstr("cannot be written")) << command;
+  }
+}
+
 // --- Training
 
 TEST_F(CliTest, TrainedAdaptersRun) {

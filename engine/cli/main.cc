@@ -112,7 +112,11 @@ int main(int argc, char** argv) {
     const int code = app.exit(e);
     exit_code = code == 0 ? kOk : kBadInput;
   }
-  std::fflush(stdout);
+  // What was asked for did not arrive: a full disk, or a reader that is gone.
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && exit_code == kOk) {
+    std::fprintf(stderr, "engine: error: standard output cannot be written\n");
+    exit_code = kFailed;
+  }
   // Plugins and LibTorch stay mapped, and I/O threads may sit in a read: destructors of static
   // objects have nothing left to do that the system does not do.
   std::fflush(stderr);
