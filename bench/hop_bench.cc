@@ -30,9 +30,9 @@ long ResidentKib() {
 }
 
 struct Node {
-  uint64_t left = 0;        // source: packets to give
-  uint64_t seen = 0;        // sink
-  uint64_t total = 0;       // sink: packets expected
+  uint64_t left = 0;            // source: packets to give
+  uint64_t seen = 0;            // sink
+  uint64_t total = 0;           // sink: packets expected
   std::vector<uint64_t> marks;  // sink: time at each hundredth
   long first_kib = 0, last_kib = 0;
 };

@@ -127,18 +127,18 @@ TEST_P(Recompute, LossAndGradientsKeepTheirBits) {
   const Training plain = Train(&chain.At("tuned"));
   EXPECT_EQ(Untrained(plain, true), "");
   EXPECT_EQ(Difference(Train(&chain.At("lean")), plain), "");
-  EXPECT_EQ(Difference(Train(&chain.At("tuned")), plain), "") << "training itself is not repeatable";
+  EXPECT_EQ(Difference(Train(&chain.At("tuned")), plain), "")
+      << "training itself is not repeatable";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Recompute,
-    testing::Values(Case{"ToyF64Dense", false, "dtype: F64", false, 1},
-                    Case{"ToyF64Int8", false, "dtype: F64", true, 1},
-                    Case{"ToyF64EverySecond", false, "dtype: F64", true, 2},
-                    Case{"ToyF32Int8", false, "", true, 1},
-                    Case{"RealDense", true, "", false, 1},
-                    Case{"RealInt8", true, "", true, 1}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, Recompute,
+                         testing::Values(Case{"ToyF64Dense", false, "dtype: F64", false, 1},
+                                         Case{"ToyF64Int8", false, "dtype: F64", true, 1},
+                                         Case{"ToyF64EverySecond", false, "dtype: F64", true, 2},
+                                         Case{"ToyF32Int8", false, "", true, 1},
+                                         Case{"RealDense", true, "", false, 1},
+                                         Case{"RealInt8", true, "", true, 1}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Recompute, SeededBugsAreNoticed) {
   TempFolder folder;
@@ -225,14 +225,16 @@ TEST(Training, TwentyStepsAreTheSameWithAndWithoutRecomputation) {
   TempFolder folder;
   WriteToyModel(folder.Path("toy"));
   const auto run = [&](const std::string& lean, const std::string& out) {
-    const Status status = RunPipeline(
-        Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
-        On("tuned", "small", "lora { rank: 4 }") + lean +
-        "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/LICENSE\" steps: 20 "
-        "sequence: 64 batch: 2 lr: 1e-3 out: \"" + folder.Path(out) + "\" } use: \"" +
-        (lean.empty() ? "tuned" : "lean") + "\" out: \"steps\" }\n"
-        "node { name: \"log\" train_log { path: \"" + folder.Path(out + ".jsonl") +
-        "\" } in: \"steps\" }\n");
+    const Status status =
+        RunPipeline(Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
+                    On("tuned", "small", "lora { rank: 4 }") + lean +
+                    "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR
+                    "/LICENSE\" steps: 20 "
+                    "sequence: 64 batch: 2 lr: 1e-3 out: \"" +
+                    folder.Path(out) + "\" } use: \"" + (lean.empty() ? "tuned" : "lean") +
+                    "\" out: \"steps\" }\n"
+                    "node { name: \"log\" train_log { path: \"" +
+                    folder.Path(out + ".jsonl") + "\" } in: \"steps\" }\n");
     EXPECT_TRUE(status.ok()) << status.message();
     std::vector<double> losses;
     std::istringstream lines(ReadFile(folder.Path(out + ".jsonl")));
@@ -260,17 +262,17 @@ TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
       nlohmann::json::parse(ReadFile(ENGINE_SOURCE_DIR "/tests/data/lora_curve.json"));
   TempFolder folder;
   const auto number = [&](const char* key) { return peft[key].dump(); };
-  const Status status = RunPipeline(
-      Base(RealModel()) +
-      On("tuned", "base",
-         "lora { rank: " + number("rank") + " alpha: " + number("alpha") + " seed: " +
-             number("seed") + " }") +
-      "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/" +
-      peft["text"].get<std::string>() + "\" steps: " + number("steps") + " sequence: " +
-      number("sequence") + " batch: " + number("batch") + " lr: " + number("lr") +
-      " } use: \"tuned\" out: \"steps\" }\n"
-      "node { name: \"log\" train_log { path: \"" + folder.Path("log") +
-      "\" } in: \"steps\" }\n");
+  const Status status =
+      RunPipeline(Base(RealModel()) +
+                  On("tuned", "base",
+                     "lora { rank: " + number("rank") + " alpha: " + number("alpha") +
+                         " seed: " + number("seed") + " }") +
+                  "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/" +
+                  peft["text"].get<std::string>() + "\" steps: " + number("steps") + " sequence: " +
+                  number("sequence") + " batch: " + number("batch") + " lr: " + number("lr") +
+                  " } use: \"tuned\" out: \"steps\" }\n"
+                  "node { name: \"log\" train_log { path: \"" +
+                  folder.Path("log") + "\" } in: \"steps\" }\n");
   ASSERT_TRUE(status.ok()) << status.message();
   std::istringstream lines(ReadFile(folder.Path("log")));
   size_t step = 0;
@@ -287,13 +289,15 @@ TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
 
 TEST(Serving, Int8LoraAndTheCacheGiveTheSameTokensAsWithoutTheCache) {
   Chain chain(Base(RealModel()) + On("small", "base", "int8 { }") +
-              On("tuned", "small", "lora { rank: 4 alpha: 8 }") + On("kv", "tuned", "kv_cache { }"));
+              On("tuned", "small", "lora { rank: 4 alpha: 8 }") +
+              On("kv", "tuned", "kv_cache { }"));
   ASSERT_TRUE(chain.status().ok()) << chain.status().message();
   MoveAdapters(&chain.At("tuned"));
   chain.At("kv").ParamsChanged();
   for (const std::vector<int32_t>& prompt :
-       {std::vector<int32_t>{504, 3575, 282, 4649, 314}, {9}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
-        12, 13, 14, 15, 16, 17, 18, 19, 20}}) {
+       {std::vector<int32_t>{504, 3575, 282, 4649, 314},
+        {9},
+        {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}}) {
     const Greedy with = Generate(&chain.At("kv"), prompt, 12);
     const Greedy without = Generate(&chain.At("tuned"), prompt, 12);
     EXPECT_EQ(with.ids, without.ids);
@@ -353,7 +357,8 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
 // --- order, matches, budgets ---------------------------------------------------------------------
 
 TEST(Order, AWrongOrderNamesBothLines) {
-  Chain chain(Base(RealModel()) + On("tuned", "base", "lora { }") + On("small", "tuned", "int8 { }"));
+  Chain chain(Base(RealModel()) + On("tuned", "base", "lora { }") +
+              On("small", "tuned", "int8 { }"));
   const std::string text = chain.diagnostics();
   EXPECT_NE(text.find("test.pbtxt:3:"), std::string::npos) << text;
   EXPECT_NE(text.find("test.pbtxt:2:"), std::string::npos) << text;

@@ -54,8 +54,7 @@ TEST(Parity, LogitsAndGreedyTokensOfTransformers) {
   for (const auto& item : reference["items"]) {
     const std::string prompt = item["prompt"];
     std::vector<int32_t> ids;
-    ASSERT_TRUE(
-        chain.At("base").base().tokenizer->Encode(prompt, true, false, &ids).ok());
+    ASSERT_TRUE(chain.At("base").base().tokenizer->Encode(prompt, true, false, &ids).ok());
     ASSERT_EQ(ids, item["ids"].get<std::vector<int32_t>>()) << prompt;
     const auto wanted = item["greedy"].get<std::vector<int32_t>>();
     const auto margins = item["margins"].get<std::vector<double>>();
@@ -138,7 +137,8 @@ TEST(Batch, NeighboursChangeNoBit) {
   for (size_t i = 0; i < 3; ++i) {
     const engine_step one = {sizeof(engine_step), 1, &sequences[i]};
     ASSERT_TRUE(model.Step(one, alone.data()).ok());
-    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<long>(i * vocab)))
+    EXPECT_TRUE(
+        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<long>(i * vocab)))
         << "sequence " << i;
   }
 }

@@ -69,8 +69,7 @@ Status RunPipeline(const std::string& text) {
   options.thread_state = thread_state.get();
   model::Maker maker(BuiltPlugins());
   std::unique_ptr<runtime::Pipeline> pipeline;
-  ENGINE_RETURN_IF_ERROR(
-      runtime::Pipeline::Make(plan, BuiltPlugins(), &maker, options, &pipeline));
+  ENGINE_RETURN_IF_ERROR(runtime::Pipeline::Make(plan, BuiltPlugins(), &maker, options, &pipeline));
   ENGINE_RETURN_IF_ERROR(pipeline->run().Open());
   pipeline->run().Start();
   return pipeline->run().Wait();
@@ -122,16 +121,19 @@ void WriteToyModel(const std::string& folder) {
     vocab[utf8] = id++;
   }
   for (int i = 0; i < 64; ++i) vocab["<extra_" + std::to_string(i) + ">"] = id++;
-  const nlohmann::json tokenizer = {
-      {"version", "1.0"},
-      {"added_tokens", nlohmann::json::array()},
-      {"normalizer", nullptr},
-      {"pre_tokenizer",
-       {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true},
-        {"use_regex", true}}},
-      {"model",
-       {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()},
-        {"ignore_merges", false}}}};
+  const nlohmann::json tokenizer = {{"version", "1.0"},
+                                    {"added_tokens", nlohmann::json::array()},
+                                    {"normalizer", nullptr},
+                                    {"pre_tokenizer",
+                                     {{"type", "ByteLevel"},
+                                      {"add_prefix_space", false},
+                                      {"trim_offsets", true},
+                                      {"use_regex", true}}},
+                                    {"model",
+                                     {{"type", "BPE"},
+                                      {"vocab", vocab},
+                                      {"merges", nlohmann::json::array()},
+                                      {"ignore_merges", false}}}};
   std::ofstream(folder + "/tokenizer.json") << tokenizer.dump();
 
   std::mt19937 random(7);

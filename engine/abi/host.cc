@@ -34,8 +34,11 @@ void AddService(const std::string& id, const void* table) {
 }
 
 const engine_host* HostTable() {
-  static const engine_host host = {sizeof(engine_host), ENGINE_ABI_MAJOR, ENGINE_ABI_MINOR,
-                                   {kEngineVersion, sizeof kEngineVersion - 1}, &Find};
+  static const engine_host host = {sizeof(engine_host),
+                                   ENGINE_ABI_MAJOR,
+                                   ENGINE_ABI_MINOR,
+                                   {kEngineVersion, sizeof kEngineVersion - 1},
+                                   &Find};
   return &host;
 }
 

@@ -42,7 +42,8 @@ struct Port {
 };
 
 struct Slot {
-  std::string name;  // upper case, as in `use: "MODEL:chat"`; `use: "chat"` fills the first free one
+  std::string
+      name;  // upper case, as in `use: "MODEL:chat"`; `use: "chat"` fills the first free one
   std::string type;  // "engine.Model/1"
   std::string doc;
   bool mutates = false;
@@ -55,8 +56,8 @@ struct Kind {
   std::string plugin;           // id of the plugin that provides it; "engine" for built-in ones
   std::string doc;              // first sentence is its summary
   std::string options_message;  // full name in the plugin's schema; empty: no options
-  std::vector<Port> inputs, outputs;  // nodes
-  std::vector<Slot> uses;             // nodes and resources
+  std::vector<Port> inputs, outputs;               // nodes
+  std::vector<Slot> uses;                          // nodes and resources
   std::vector<Policy> policies = {Policy::kJoin};  // allowed ones; the first is the default
   Emission emission = Emission::kOne;
   uint32_t max_in_flight = 1;

@@ -149,8 +149,9 @@ Status Registry::LoadFile(const std::string& path) {
     // The loader's own words, without the part that repeats the path.
     std::string words = e.what();
     if (const size_t at = words.find("): "); at != std::string::npos) words.erase(0, at + 3);
-    return refuse("it cannot be loaded: " + words,
-                  "see that it is a shared library for this machine and that what it needs is there");
+    return refuse(
+        "it cannot be loaded: " + words,
+        "see that it is a shared library for this machine and that what it needs is there");
   }
 }
 

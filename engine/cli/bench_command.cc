@@ -83,10 +83,10 @@ Status RunOnce(const BenchArgs& args, const std::string& folder, Variant* varian
   while (waitpid(pid, &exit_status, 0) < 0 && errno == EINTR) {
   }
   if (!WIFEXITED(exit_status) || WEXITSTATUS(exit_status) != 0) {
-    return Error(ENGINE_ABORTED, "the run ",
-                 variant->bypassed.empty() ? "with everything on"
-                                           : "without '" + variant->bypassed + "'",
-                 " failed:\n", ReadWhole(err));
+    return Error(
+        ENGINE_ABORTED, "the run ",
+        variant->bypassed.empty() ? "with everything on" : "without '" + variant->bypassed + "'",
+        " failed:\n", ReadWhole(err));
   }
   *report = ordered_json::parse(ReadWhole(folder + "/report.json"), nullptr, false);
   if (!report->is_object()) return Error(ENGINE_INTERNAL, "a run wrote no report");
@@ -146,9 +146,8 @@ void PrintTable(const std::vector<Variant>& variants, const ordered_json& machin
     char ratio[64];
     std::snprintf(ratio, sizeof ratio, "%.2fx [%.2f, %.2f]", r.median, r.low, r.high);
     std::printf("%-22s %10.3f %10.3f  %-22s %10.0f %10.0f  %s\n",
-                (off.bypassed + " (" + off.kind + ")").c_str(), Median(on.run_s),
-                Median(off.run_s), ratio, peak(on), peak(off),
-                off.output == on.output ? "same" : "differs");
+                (off.bypassed + " (" + off.kind + ")").c_str(), Median(on.run_s), Median(off.run_s),
+                ratio, peak(on), peak(off), off.output == on.output ? "same" : "differs");
   }
   for (const Variant& v : variants) {
     if (!v.repeats_itself) {
@@ -218,9 +217,9 @@ int BenchCommand(const BenchArgs& args) {
   for (int round = 0; round <= args.repeats && status.ok(); ++round) {
     for (Variant& variant : variants) {
       if (isatty(2) != 0) {
-        std::fprintf(stderr, "\rround %d of %d: %-30s", round, args.repeats,
-                     variant.bypassed.empty() ? "everything on"
-                                              : ("without " + variant.bypassed).c_str());
+        std::fprintf(
+            stderr, "\rround %d of %d: %-30s", round, args.repeats,
+            variant.bypassed.empty() ? "everything on" : ("without " + variant.bypassed).c_str());
       }
       ordered_json report;
       status = RunOnce(args, pattern, &variant, &report);

@@ -18,6 +18,7 @@
 #include "engine/model/maker.h"
 #include "engine/runtime/pipeline.h"
 #include "engine/runtime/services.h"
+#include "engine/util.hpp"
 
 namespace engine::cli {
 namespace {
@@ -82,7 +83,7 @@ Status WriteReport(const std::string& path, double load_s, double run_s,
   nlohmann::ordered_json j;
   j["load_s"] = load_s;
   j["run_s"] = run_s;
-  j["peak_bytes"] = model::PeakBytes();
+  j["peak_bytes"] = PeakBytes();
   j["isa"] = kernels::IsaReport();
   j["threads"] = model::ComputeThreads();
   for (const runtime::NodeStats& n : report.nodes) {
@@ -164,9 +165,8 @@ int RunCommand(const RunArgs& args) {
   server.reset();
   if (args.stats) PrintStats(report);
   if (!args.report.empty()) {
-    const Status written =
-        WriteReport(args.report, static_cast<double>(started - begin) * 1e-9,
-                    static_cast<double>(ended - started) * 1e-9, report);
+    const Status written = WriteReport(args.report, static_cast<double>(started - begin) * 1e-9,
+                                       static_cast<double>(ended - started) * 1e-9, report);
     if (!written.ok()) PrintStatus(written);
     if (status.ok()) status = written;
   }

@@ -152,9 +152,10 @@ std::string Metrics(const Subject& s) {
          [](const auto& n) { return static_cast<double>(n.total_ns) * 1e-9; });
   series("engine_node_queue_high_water_packets", "Most packets that a queue of it held.", "gauge",
          [](const auto& n) { return n.queue_high_water; });
-  text += "# HELP engine_packets_dropped_total Packets dropped by edges that say so.\n"
-          "# TYPE engine_packets_dropped_total counter\nengine_packets_dropped_total " +
-          std::to_string(report.dropped_packets) + "\n";
+  text +=
+      "# HELP engine_packets_dropped_total Packets dropped by edges that say so.\n"
+      "# TYPE engine_packets_dropped_total counter\nengine_packets_dropped_total " +
+      std::to_string(report.dropped_packets) + "\n";
   return text;
 }
 
@@ -194,7 +195,8 @@ Status Server::Start(const std::string& address, const Subject& subject,
   impl->subject = subject;
   if (const char* key = std::getenv("ENGINE_CONTROL_KEY")) impl->key = key;
   if (impl->key.empty() && !IsLoopback(host)) {
-    return Error(ENGINE_PERMISSION_DENIED, "the control endpoint listens beyond loopback only with "
+    return Error(ENGINE_PERMISSION_DENIED,
+                 "the control endpoint listens beyond loopback only with "
                  "a key: set ENGINE_CONTROL_KEY, or use 127.0.0.1");
   }
   Impl* const i = impl.get();

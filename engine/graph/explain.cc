@@ -134,8 +134,7 @@ std::string Explain(const Plan& plan, const std::map<std::string, std::string>& 
   out << "\nlimits\n  max_in_flight "
       << (plan.limits.max_in_flight == 0 ? std::string("what the queues hold")
                                          : std::to_string(plan.limits.max_in_flight))
-      << "\n  drain         "
-      << plan.limits.drain_ms << " ms\n";
+      << "\n  drain         " << plan.limits.drain_ms << " ms\n";
   if (!plan.trace.file.empty()) {
     out << "\ntrace\n  " << plan.trace.file << "  at most " << plan.trace.events << " events\n";
   }

@@ -17,7 +17,8 @@ enum class Isa {
 
 // The best one that this machine has, unless ForceIsa said otherwise.
 Isa ActiveIsa();
-// "plain", "avx2" or "avx512"; refused when the machine lacks it. Before the first matrix is packed.
+// "plain", "avx2" or "avx512"; refused when the machine lacks it. Before the first matrix is
+// packed.
 Status ForceIsa(const std::string& name);
 const char* IsaName(Isa isa);
 // All that matters for speed, for a report: "avx512 (vnni, bf16, amx-int8, amx-bf16)".

@@ -140,8 +140,8 @@ RopeTable RopeTable::Make(int64_t positions, int64_t head_dim, double theta,
   table.sin.resize(table.cos.size());
   for (int64_t i = 0; i < table.half; ++i) {
     // The angle is a product in float, as Hugging Face computes it, so that long contexts agree.
-    double exact = 1.0 / std::pow(theta, 2.0 * static_cast<double>(i) /
-                                             static_cast<double>(head_dim));
+    double exact =
+        1.0 / std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     if (!divisors.empty()) exact /= divisors[static_cast<size_t>(i)];
     const auto frequency = static_cast<float>(exact);
     for (int64_t p = 0; p < positions; ++p) {

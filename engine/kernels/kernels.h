@@ -33,8 +33,7 @@ void Multiply(const float* x, int64_t ldx, int64_t rows, std::span<const Product
               Scratch* scratch);
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row.
-void RmsNorm(const float* x, int64_t rows, int64_t width, const float* weight, float eps,
-             float* y);
+void RmsNorm(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* y);
 // gate = gate / (1 + exp(-gate)) * up.
 void SiluMultiply(float* gate, const float* up, int64_t count);
 
@@ -42,8 +41,8 @@ void SiluMultiply(float* gate, const float* up, int64_t count);
 struct RopeTable {
   int64_t half = 0;
   std::vector<float> cos, sin;
-  // Su et al. 2021, arXiv:2104.09864, with halves rotated as Hugging Face does. `divisors` scale the
-  // frequencies, one a half dimension; empty: none.
+  // Su et al. 2021, arXiv:2104.09864, with halves rotated as Hugging Face does. `divisors` scale
+  // the frequencies, one a half dimension; empty: none.
   static RopeTable Make(int64_t positions, int64_t head_dim, double theta,
                         std::span<const double> divisors = {});
 };

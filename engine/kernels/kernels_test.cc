@@ -84,8 +84,8 @@ TEST_P(Roads, ProductsAreRightAndTheSameAtEveryNumberOfRows) {
             if (format == Format::kS8) xv = static_cast<double>(xs) * q[i];
             sum += xv * static_cast<double>(row[i]);
           }
-          worst = std::max(worst, std::abs(sum - static_cast<double>(
-                                                     all[static_cast<size_t>(r * s.out + n)])));
+          worst = std::max(
+              worst, std::abs(sum - static_cast<double>(all[static_cast<size_t>(r * s.out + n)])));
         }
       }
       EXPECT_LT(worst, 2e-5 * std::sqrt(static_cast<double>(s.in)) + 1e-6)
@@ -169,8 +169,7 @@ TEST_P(Roads, AttentionIsRightAndKnowsNoChunks) {
           o += p[static_cast<size_t>(j)] / sum *
                v[static_cast<size_t>((j * kKvHeads + h / 3) * kDim + d)];
         }
-        worst = std::max(worst,
-                         std::abs(o - out[static_cast<size_t>(t * kLd + h * kDim + d)]));
+        worst = std::max(worst, std::abs(o - out[static_cast<size_t>(t * kLd + h * kDim + d)]));
       }
     }
   }
@@ -178,8 +177,14 @@ TEST_P(Roads, AttentionIsRightAndKnowsNoChunks) {
   for (int64_t chunk : {1, 7, 16}) {
     std::vector<float> pieces(q.size());
     for (int64_t t = 0; t < kTokens; t += chunk) {
-      const AttentionJob job{kv,  q.data() + t * kLd, pieces.data() + t * kLd,        kLd,
-                             kLd, std::min(chunk, kTokens - t), t, kHeads};
+      const AttentionJob job{kv,
+                             q.data() + t * kLd,
+                             pieces.data() + t * kLd,
+                             kLd,
+                             kLd,
+                             std::min(chunk, kTokens - t),
+                             t,
+                             kHeads};
       Attention({&job, 1}, &scratch);
     }
     EXPECT_EQ(0, std::memcmp(pieces.data(), out.data(), out.size() * 4)) << "chunk " << chunk;

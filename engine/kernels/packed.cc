@@ -105,8 +105,8 @@ void PackedMatrix::GetRow(int64_t row, float* to) const {
       return;
     case Format::kBf16:
       for (int64_t k = 0; k < in_; ++k) {
-        to[k] = FromBf16(
-            static_cast<const uint16_t*>(at)[(k / 2) * kPanel * 2 + lane * 2 + (k & 1)]);
+        to[k] =
+            FromBf16(static_cast<const uint16_t*>(at)[(k / 2) * kPanel * 2 + lane * 2 + (k & 1)]);
       }
       return;
     case Format::kS8: {

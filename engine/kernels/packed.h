@@ -56,8 +56,8 @@ class PackedMatrix {
   const void* panel(int64_t p) const {
     return static_cast<const char*>(pages_.data()) + p * groups_ * kPanel * 4;
   }
-  const float* scales() const { return scales_.data(); }   // [panels * 32], s8
-  const int32_t* sums() const { return sums_.data(); }     // [panels * 32], of q over k, s8
+  const float* scales() const { return scales_.data(); }  // [panels * 32], s8
+  const int32_t* sums() const { return sums_.data(); }    // [panels * 32], of q over k, s8
   uint64_t bytes() const;
 
  private:

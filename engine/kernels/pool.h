@@ -1,9 +1,8 @@
-// The compute pool of the kernels. A parallel loop hands out chunks; the caller works too, and waits
-// only for workers that hold a chunk. So a worker that the system keeps from running costs nothing,
-// where a barrier of a fixed team (OpenMP) would wait for it in every one of the 150 loops of a
-// token.
-// Invariants: one loop at a time uses the workers; a second one at the same moment, or one inside
-// another, runs on its own thread. A worker that finds nothing for kSpinNs sleeps.
+// The compute pool of the kernels. A parallel loop hands out chunks; the caller works too, and
+// waits only for workers that hold a chunk. So a worker that the system keeps from running costs
+// nothing, where a barrier of a fixed team (OpenMP) would wait for it in every one of the 150 loops
+// of a token. Invariants: one loop at a time uses the workers; a second one at the same moment, or
+// one inside another, runs on its own thread. A worker that finds nothing for kSpinNs sleeps.
 #ifndef ENGINE_KERNELS_POOL_H_
 #define ENGINE_KERNELS_POOL_H_
 

@@ -26,9 +26,7 @@ struct V {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   static void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
-  static void StoreI(int32_t* p, I v) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-  }
+  static void StoreI(int32_t* p, I v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   static F Add(F a, F b) { return _mm256_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm256_sub_ps(a, b); }
   static I SubI(I a, I b) { return _mm256_sub_epi32(a, b); }

@@ -93,8 +93,8 @@ inline void Tile(const PanelArgs& a, int64_t row, int64_t panel) {
         // x was shifted by 128 to be unsigned; that adds 128 times the sum of the weights.
         const auto shift = V::MulI(V::Set1I(128), V::LoadI(a.sums + n));
         const F exact = V::ToFloat(V::SubI(acc[m][v], shift));
-        StoreOutputs(a, V::Mul(V::Mul(exact, V::Set1(a.row_scales[row + m])),
-                               V::Load(a.scales + n)),
+        StoreOutputs(a,
+                     V::Mul(V::Mul(exact, V::Set1(a.row_scales[row + m])), V::Load(a.scales + n)),
                      row + m, n);
       } else {
         StoreOutputs(a, acc[m][v], row + m, n);
@@ -264,8 +264,7 @@ void AttendRows(const AttendArgs& a) {
   int64_t longest = 0;
   for (int64_t r = 0; r < a.rows; ++r) longest = Most(longest, a.lengths[r]);
   for (int64_t position = 0; position < longest; position += kL) {
-    const float* keys =
-        a.pages[position / a.page_tokens] + a.key_offset + position % a.page_tokens;
+    const float* keys = a.pages[position / a.page_tokens] + a.key_offset + position % a.page_tokens;
     int64_t r = 0;
     for (; r + 6 <= a.rows; r += 6) Scores<6>(a, r, keys, position);
     for (; r + 3 <= a.rows; r += 3) Scores<3>(a, r, keys, position);

@@ -19,10 +19,10 @@ namespace engine::model {
 namespace {
 
 using at::Tensor;
-using torch::autograd::SavedVariable;
-using torch::autograd::variable_list;
 using torch::aot_inductor::new_tensor_handle;
 using torch::aot_inductor::tensor_handle_to_tensor_pointer;
+using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
 
 Tensor& FromHandle(AtenTensorHandle handle) { return *tensor_handle_to_tensor_pointer(handle); }
 
@@ -283,15 +283,15 @@ engine_status* SetMode(uint32_t mode, uint32_t* previous) {
     const bool inference = c10::InferenceMode::is_enabled();
     *previous = inference ? ENGINE_GRAD_INFERENCE : grad ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD;
     const bool to_inference = mode == ENGINE_GRAD_INFERENCE;
-    c10::AutogradState::set_tls_state(
-        c10::AutogradState(/*grad_mode=*/mode == ENGINE_GRAD_TRAIN, /*inference_mode=*/to_inference,
-                           /*fw_grad_mode=*/!to_inference, /*multithreading_enabled=*/!to_inference));
+    c10::AutogradState::set_tls_state(c10::AutogradState(
+        /*grad_mode=*/mode == ENGINE_GRAD_TRAIN, /*inference_mode=*/to_inference,
+        /*fw_grad_mode=*/!to_inference, /*multithreading_enabled=*/!to_inference));
     return Status();
   });
 }
 
-const engine_autograd kAutograd = {sizeof(engine_autograd), &Apply,  &Checkpoint, &Backward,
-                                   &GradOf,                 &ClearGrad, &SetMode};
+const engine_autograd kAutograd = {
+    sizeof(engine_autograd), &Apply, &Checkpoint, &Backward, &GradOf, &ClearGrad, &SetMode};
 
 class TorchThreadState : public runtime::ThreadState {
  public:

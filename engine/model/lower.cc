@@ -74,8 +74,8 @@ Status Lowered::ResolveLinear(Model* model, uint32_t site, const engine_site_imp
   if (const auto* low = Ask<engine_low_rank>(at, ENGINE_EXT_LOW_RANK)) {
     const Impl* entry = &model->impl_entry(site);
     while (entry != nullptr && &entry->c != low->base) entry = entry->replaced.get();
-    ENGINE_RETURN_IF_ERROR(ResolveLinear(model, site, *low->base,
-                                         entry != nullptr && entry->made_by.empty(), plan));
+    ENGINE_RETURN_IF_ERROR(
+        ResolveLinear(model, site, *low->base, entry != nullptr && entry->made_by.empty(), plan));
     if (plan->matrix == nullptr) return Status();  // the whole site runs unfused
     Branch branch;
     branch.scale = static_cast<float>(low->scale);
@@ -150,7 +150,8 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
         }
         break;
       case ENGINE_SITE_NORM:
-        if (s.block < 0) ENGINE_RETURN_IF_ERROR(lowered->NormOf(model, site, &lowered->final_norm_));
+        if (s.block < 0)
+          ENGINE_RETURN_IF_ERROR(lowered->NormOf(model, site, &lowered->final_norm_));
         break;
       case ENGINE_SITE_HEAD:
         ENGINE_RETURN_IF_ERROR(lowered->LinearOf(model, site, &lowered->head_));
@@ -306,8 +307,8 @@ Status Lowered::RunBlock(Model* model, size_t index, std::vector<Piece>* pieces,
   if (block.unfused_mlp) {
     return RunUnfused(model, block.mlp_site, n_.data(), rows, c.hidden, c.hidden, x_.data(), true);
   }
-  ENGINE_RETURN_IF_ERROR(Run(model, n_.data(), rows, {&block.gate, &block.up},
-                             {gate_.data(), up_.data()}, false));
+  ENGINE_RETURN_IF_ERROR(
+      Run(model, n_.data(), rows, {&block.gate, &block.up}, {gate_.data(), up_.data()}, false));
   kernels::SiluMultiply(gate_.data(), up_.data(), rows * c.mlp);
   return Run(model, gate_.data(), rows, {&block.down}, {x_.data()}, true);
 }

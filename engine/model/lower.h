@@ -51,7 +51,8 @@ class Lowered {
   Status NormOf(Model* model, uint32_t site, std::vector<float>* weight);
   Status Check(const engine_step& step) const;
   Status Embed(Model* model, int32_t token, float* to) const;
-  Status Run(Model* model, const float* x, int64_t rows, std::initializer_list<const LinearPlan*> linears,
+  Status Run(Model* model, const float* x, int64_t rows,
+             std::initializer_list<const LinearPlan*> linears,
              std::initializer_list<float*> outputs, bool add);
   Status RunUnfused(Model* model, uint32_t site, const float* x, int64_t rows, int64_t in,
                     int64_t out, float* y, bool add);

@@ -64,9 +64,9 @@ Status CreateTransform(const abi::Registry& registry, const graph::PlanResource&
     return Error(ENGINE_NOT_FOUND, "kind '", resource.kind->name, "' has no plugin");
   }
   void* self = nullptr;
-  ENGINE_RETURN_IF_ERROR(Status(source->loaded->transforms->create(
-      source->loaded->self, source->number, Str(resource.name), Str(resource.options),
-      &out->vtable, &self)));
+  ENGINE_RETURN_IF_ERROR(Status(
+      source->loaded->transforms->create(source->loaded->self, source->number, Str(resource.name),
+                                         Str(resource.options), &out->vtable, &self)));
   out->self = std::shared_ptr<void>(self, out->vtable->destroy);
   return Status();
 }
@@ -98,9 +98,8 @@ void AddBuiltinKinds(abi::Registry* registry) {
   kind.doc = "Loads a model from a GGUF file or a Hugging Face folder.";
   kind.options_message = "engine.load.LoadOptions";
   kind.provides = ENGINE_TYPE_MODEL;
-  registry->AddBuiltin(std::move(kind),
-                       std::string(reinterpret_cast<const char*>(load::kSchema),
-                                   sizeof load::kSchema));
+  registry->AddBuiltin(std::move(kind), std::string(reinterpret_cast<const char*>(load::kSchema),
+                                                    sizeof load::kSchema));
 }
 
 Model* ModelOf(const runtime::ResourceSlot& slot) {

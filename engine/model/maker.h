@@ -18,8 +18,8 @@ void AddBuiltinKinds(abi::Registry* registry);
 // What one resource of a plan would do.
 struct ResourcePlan {
   std::string name;
-  std::string summary;              // of a base: sizes; of a transform: how many sites
-  std::vector<std::string> lines;   // the diff, one line a group of alike sites
+  std::string summary;             // of a base: sizes; of a transform: how many sites
+  std::vector<std::string> lines;  // the diff, one line a group of alike sites
   int64_t bytes_before = 0, bytes_after = 0;
 };
 
@@ -33,8 +33,7 @@ class Maker : public runtime::ResourceMaker {
                  runtime::ResourceSlot* out, ResourcePlan* plan);
 
  private:
-  Status Load(const graph::PlanResource& resource, bool check_memory,
-              std::shared_ptr<Model>* out);
+  Status Load(const graph::PlanResource& resource, bool check_memory, std::shared_ptr<Model>* out);
   const abi::Registry& registry_;
 };
 

@@ -260,7 +260,8 @@ Status Model::EncodeParam(std::string_view name, uint32_t codec, engine_packed* 
   Param* param = FindParam(name);
   if (param == nullptr) return Error(ENGINE_NOT_FOUND, "no parameter is named '", name, "'");
   if (param->rows() != packed->matrix->out() || param->columns() != packed->matrix->in()) {
-    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", name, "' has another shape than its packed "
+    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", name,
+                 "' has another shape than its packed "
                  "form");
   }
   param->codec = codec;

@@ -58,9 +58,9 @@ class Lowered;
 // What stands at a site, and everything it needs to stay alive.
 struct Impl {
   engine_site_impl c = {};
-  std::string made_by;               // resource that put it there; empty: the model itself
-  std::shared_ptr<Impl> replaced;    // lives longer than this one
-  std::shared_ptr<void> transform;   // the instance that made it
+  std::string made_by;              // resource that put it there; empty: the model itself
+  std::shared_ptr<Impl> replaced;   // lives longer than this one
+  std::shared_ptr<void> transform;  // the instance that made it
   ~Impl() {
     if (c.destroy != nullptr) c.destroy(c.self);
   }
@@ -82,8 +82,8 @@ struct Base {
 
  private:
   mutable std::mutex mutex_;
-  std::map<std::string, Tensor> tensors_;                                // guarded by mutex_
-  std::map<std::string, std::weak_ptr<kernels::PackedMatrix>> packed_;   // guarded by mutex_
+  std::map<std::string, Tensor> tensors_;                               // guarded by mutex_
+  std::map<std::string, std::weak_ptr<kernels::PackedMatrix>> packed_;  // guarded by mutex_
 };
 
 struct SiteChange {

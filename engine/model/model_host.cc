@@ -22,15 +22,29 @@ namespace {
 void Info(const engine_model* m, engine_model_info* out) {
   const Model& model = *FromC(m);
   const ModelConfig& c = model.config();
-  *out = {sizeof(engine_model_info), model.dtype(), Str(c.name), Str(c.architecture),
-          c.hidden, c.blocks, c.heads, c.kv_heads, c.head_dim, c.mlp, c.vocab, model.context(),
-          c.rope_theta, c.norm_eps, c.tied_embedding, {}};
+  *out = {sizeof(engine_model_info),
+          model.dtype(),
+          Str(c.name),
+          Str(c.architecture),
+          c.hidden,
+          c.blocks,
+          c.heads,
+          c.kv_heads,
+          c.head_dim,
+          c.mlp,
+          c.vocab,
+          model.context(),
+          c.rope_theta,
+          c.norm_eps,
+          c.tied_embedding,
+          {}};
 }
 
 engine_status* SiteInfo(const engine_model* m, uint32_t i, engine_site_info* out) {
   const Model& model = *FromC(m);
   if (i >= model.sites().size()) {
-    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no site has the number " + std::to_string(i));
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE,
+                                       "no site has the number " + std::to_string(i));
   }
   const Site& s = model.sites()[i];
   *out = {sizeof(engine_site_info), s.kind, Str(s.name), Str(s.weight), s.in, s.out, s.block, 0};
@@ -73,7 +87,7 @@ engine_status* ParamFind(const engine_model* m, engine_str name, uint32_t* out) 
     return nullptr;
   }
   return engine::internal::NewStatus(ENGINE_NOT_FOUND,
-                             "no parameter is named '" + std::string(View(name)) + "'");
+                                     "no parameter is named '" + std::string(View(name)) + "'");
 }
 
 engine_status* ParamTensor(engine_model* m, uint32_t i, AtenTensorHandle* out) {
@@ -102,7 +116,8 @@ engine_status* Encode(const engine_model* m, engine_str text, uint32_t flags, in
 engine_status* TokenBytes(const engine_model* m, int32_t id, engine_str* out) {
   const Tokenizer& tokenizer = *FromC(m)->base().tokenizer;
   if (id < 0 || id >= tokenizer.vocab_size()) {
-    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no token has the id " + std::to_string(id));
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE,
+                                       "no token has the id " + std::to_string(id));
   }
   *out = tokenizer.IsSpecial(id) ? engine_str{} : Str(tokenizer.TokenBytes(id));
   return nullptr;
@@ -168,12 +183,13 @@ engine_status* PackedCreate(int64_t out, int64_t in, engine_packed** matrix) {
 
 engine_status* PackedSetRow(engine_packed* matrix, int64_t row, const int8_t* q, float scale) {
   if (row < 0 || row >= matrix->matrix->out()) {
-    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "row " + std::to_string(row) + " of " +
-                                                        std::to_string(matrix->matrix->out()));
+    return engine::internal::NewStatus(
+        ENGINE_OUT_OF_RANGE,
+        "row " + std::to_string(row) + " of " + std::to_string(matrix->matrix->out()));
   }
   if (!std::isfinite(scale)) {
-    return engine::internal::NewStatus(ENGINE_INVALID_ARGUMENT,
-                               "the scale of row " + std::to_string(row) + " is not finite");
+    return engine::internal::NewStatus(
+        ENGINE_INVALID_ARGUMENT, "the scale of row " + std::to_string(row) + " is not finite");
   }
   matrix->matrix->SetRowS8(row, q, scale);
   return nullptr;
@@ -225,7 +241,8 @@ engine_status* FilesOpen(engine_str path, engine_files** out) {
 
 engine_status* FilesName(const engine_files* files, uint32_t i, engine_str* name) {
   if (i >= files->file->tensors().size()) {
-    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE, "no tensor has the number " + std::to_string(i));
+    return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE,
+                                       "no tensor has the number " + std::to_string(i));
   }
   *name = Str(files->file->tensors()[i].name);
   return nullptr;

@@ -1,4 +1,6 @@
 // Registers the host's tables; the only place that knows them all.
+#include "engine/runtime/services.h"
+
 #include "engine/abi/host.h"
 #include "engine/ext/draft/async.h"
 #include "engine/ext/draft/autograd.h"
@@ -10,7 +12,6 @@
 #include "engine/model/host_services.h"
 #include "engine/model/machine.h"
 #include "engine/runtime/call.h"
-#include "engine/runtime/services.h"
 
 namespace engine::model {
 

@@ -138,8 +138,8 @@ Status Model::RunSite(engine_forward* pass, uint32_t site, const std::vector<Ten
   for (const Tensor& tensor : in) handles.push_back(tensor.get());
   AtenTensorHandle result = nullptr;
   const engine_site_impl& c = impls_[site]->c;
-  const Status status(c.forward(c.self, pass, handles.data(), static_cast<uint32_t>(handles.size()),
-                                &result, 1));
+  const Status status(
+      c.forward(c.self, pass, handles.data(), static_cast<uint32_t>(handles.size()), &result, 1));
   if (!status.ok()) {
     // The innermost site is the one to name.
     if (!status.node().empty()) return status;
@@ -157,8 +157,10 @@ namespace {
 // Cosines and sines [tokens, head_dim], both halves alike; angles in float, as Hugging Face's.
 Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, engine_forward** out) {
   const ModelConfig& c = model->config();
-  if (ids.dim() != 2) return Error(ENGINE_INVALID_ARGUMENT, "ids have ", ids.dim(), " dimensions; "
-                                   "they are [batch, tokens]");
+  if (ids.dim() != 2)
+    return Error(ENGINE_INVALID_ARGUMENT, "ids have ", ids.dim(),
+                 " dimensions; "
+                 "they are [batch, tokens]");
   if (ids.size(1) > model->context()) {
     return Error(ENGINE_OUT_OF_RANGE, "a sequence of ", ids.size(1),
                  " tokens does not fit the context of ", model->context());
@@ -175,9 +177,9 @@ Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, engine_forward*
                                                         static_cast<double>(c.head_dim));
     if (!c.rope_divisors.empty()) frequency /= c.rope_divisors[static_cast<size_t>(i)];
     for (int64_t p = 0; p < pass->tokens; ++p) {
-      const double angle = wide ? static_cast<double>(p) * frequency
-                                : static_cast<double>(static_cast<float>(p) *
-                                                      static_cast<float>(frequency));
+      const double angle =
+          wide ? static_cast<double>(p) * frequency
+               : static_cast<double>(static_cast<float>(p) * static_cast<float>(frequency));
       for (int64_t at : {p * c.head_dim + i, p * c.head_dim + half + i}) {
         ops::Data<double>(cos)[at] = std::cos(angle);
         ops::Data<double>(sin)[at] = std::sin(angle);

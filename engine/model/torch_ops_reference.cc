@@ -36,12 +36,27 @@ std::vector<AtenTensorHandle> Reference(const std::string& function,
       {"Mean", [](T x) { return x[0].mean(1, true); }},
       {"Sum", [](T x) { return x[0].sum(0); }},
       {"Amax", [](T x) { return x[0].amax(1); }},
-      {"Reshape", [](T x) { return x[0].reshape({2, -1}); }},
-      {"Permute", [](T x) { return x[0].permute({1, 0}).contiguous(); }},
+      {"Reshape",
+       [](T x) {
+         return x[0].reshape({2, -1});
+       }},
+      {"Permute",
+       [](T x) {
+         return x[0].permute({1, 0}).contiguous();
+       }},
       {"Narrow", [](T x) { return x[0].narrow(1, 1, 3); }},
-      {"Cat", [](T x) { return at::cat({x[0], x[1]}, 1); }},
-      {"Stack", [](T x) { return at::stack({x[0], x[1]}, 0); }},
-      {"Expand", [](T x) { return x[0].unsqueeze(0).expand({3, 4, 6}); }},
+      {"Cat",
+       [](T x) {
+         return at::cat({x[0], x[1]}, 1);
+       }},
+      {"Stack",
+       [](T x) {
+         return at::stack({x[0], x[1]}, 0);
+       }},
+      {"Expand",
+       [](T x) {
+         return x[0].unsqueeze(0).expand({3, 4, 6});
+       }},
       {"Where", [](T x) { return at::where(x[0].detach().eq(x[0].detach().abs()), x[0], x[1]); }},
       {"Attention",
        [](T x) {
@@ -55,7 +70,9 @@ std::vector<AtenTensorHandle> Reference(const std::string& function,
          return at::cross_entropy_loss(x[0], labels, {}, 2, -100, 0.0);
        }},
       {"Embedding",
-       [](T x) { return at::embedding(x[0], at::tensor({3, 0, 3}, at::kLong)); }},
+       [](T x) {
+         return at::embedding(x[0], at::tensor({3, 0, 3}, at::kLong));
+       }},
   };
   std::vector<at::Tensor> inputs;
   for (AtenTensorHandle h : handles) {

@@ -44,9 +44,7 @@ std::vector<double> GradOf(const Tensor& t) {
 }
 
 using T = const std::vector<Tensor>&;
-Tensor OneMore(const Tensor& x) {
-  return ops::Add(ops::Mul(x, x), ops::Number(1.0, ENGINE_F64));
-}
+Tensor OneMore(const Tensor& x) { return ops::Add(ops::Mul(x, x), ops::Number(1.0, ENGINE_F64)); }
 const std::map<std::string, std::function<Tensor(T)>>& Functions() {
   static const std::map<std::string, std::function<Tensor(T)>> functions = {
       {"Add", [](T x) { return ops::Add(x[0], x[1]); }},
@@ -72,12 +70,27 @@ const std::map<std::string, std::function<Tensor(T)>>& Functions() {
       {"Mean", [](T x) { return ops::Mean(x[0], {1}, true); }},
       {"Sum", [](T x) { return ops::Sum(x[0], {0}, false); }},
       {"Amax", [](T x) { return ops::Amax(x[0], {1}, false); }},
-      {"Reshape", [](T x) { return ops::Reshape(x[0], {2, -1}); }},
-      {"Permute", [](T x) { return ops::Contiguous(ops::Permute(x[0], {1, 0})); }},
+      {"Reshape",
+       [](T x) {
+         return ops::Reshape(x[0], {2, -1});
+       }},
+      {"Permute",
+       [](T x) {
+         return ops::Contiguous(ops::Permute(x[0], {1, 0}));
+       }},
       {"Narrow", [](T x) { return ops::Narrow(x[0], 1, 1, 3); }},
-      {"Cat", [](T x) { return ops::Cat({x[0], x[1]}, 1); }},
-      {"Stack", [](T x) { return ops::Stack({x[0], x[1]}, 0); }},
-      {"Expand", [](T x) { return ops::Expand(ops::Unsqueeze(x[0], 0), {3, 4, 6}); }},
+      {"Cat",
+       [](T x) {
+         return ops::Cat({x[0], x[1]}, 1);
+       }},
+      {"Stack",
+       [](T x) {
+         return ops::Stack({x[0], x[1]}, 0);
+       }},
+      {"Expand",
+       [](T x) {
+         return ops::Expand(ops::Unsqueeze(x[0], 0), {3, 4, 6});
+       }},
       {"Where",
        [](T x) {
          const Tensor positive = ops::Eq(ops::Detach(x[0]), ops::Abs(ops::Detach(x[0])));
@@ -88,8 +101,14 @@ const std::map<std::string, std::function<Tensor(T)>>& Functions() {
          const Tensor k = ops::Narrow(ops::Reshape(x[1], {1, 2, 4, 3}), 1, 0, 1);
          return ops::CausalAttention(ops::Reshape(x[0], {1, 2, 4, 3}), k, k);
        }},
-      {"CrossEntropy", [](T x) { return ops::CrossEntropySum(x[0], Ids({1, 5, -100, 0})); }},
-      {"Embedding", [](T x) { return ops::Embedding(x[0], Ids({3, 0, 3})); }},
+      {"CrossEntropy",
+       [](T x) {
+         return ops::CrossEntropySum(x[0], Ids({1, 5, -100, 0}));
+       }},
+      {"Embedding",
+       [](T x) {
+         return ops::Embedding(x[0], Ids({3, 0, 3}));
+       }},
   };
   return functions;
 }
@@ -134,8 +153,8 @@ TEST(Operators, AFailureSaysWhatIsWrong) {
 // y = x^3 with its own backward; `state` counts the calls.
 struct Cube {
   int forward = 0, backward = 0, freed = 0;
-  static engine_status* Forward(void* s, const AtenTensorHandle* in, uint32_t, AtenTensorHandle* out,
-                                uint32_t) {
+  static engine_status* Forward(void* s, const AtenTensorHandle* in, uint32_t,
+                                AtenTensorHandle* out, uint32_t) {
     return Guard([&] {
       ++static_cast<Cube*>(s)->forward;
       const Tensor x = ops::Borrow(in[0]);

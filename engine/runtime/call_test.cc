@@ -22,7 +22,9 @@ TEST(Call, TellsWhatItHoldsAndRefusesWhatItHasNot) {
   EXPECT_NE(nothing.message().find("no packet"), std::string_view::npos);
   engine_packet* packet = nullptr;
   static int freed = 0;
-  ASSERT_EQ(host->packet_new(Str("t/1"), nullptr, [](void*) { ++freed; }, &packet), nullptr);
+  ASSERT_EQ(host->packet_new(
+                Str("t/1"), nullptr, [](void*) { ++freed; }, &packet),
+            nullptr);
   const Status control(host->emit(&call, 0, packet, 0));
   EXPECT_NE(control.message().find("not open or close"), std::string_view::npos);
   EXPECT_EQ(freed, 1) << "a packet that was not taken is freed all the same";

@@ -21,11 +21,11 @@ void Run::BuildComponents() {
     }
   }
   std::vector<uint32_t> component(nodes_.size());
-  const auto count = nodes_.empty() ? 0u
-                                    : boost::strong_components(
-                                          graph, boost::make_iterator_property_map(
-                                                     component.begin(),
-                                                     boost::get(boost::vertex_index, graph)));
+  const auto count =
+      nodes_.empty() ? 0u
+                     : boost::strong_components(
+                           graph, boost::make_iterator_property_map(
+                                      component.begin(), boost::get(boost::vertex_index, graph)));
   components_.resize(static_cast<size_t>(count));
   for (const auto& node : nodes_) {
     node->component = component[node->index];
@@ -133,9 +133,9 @@ std::string Run::DeadlockReport() const {
         const InputSpec& input = spec_.nodes[t.node].inputs[t.port];
         const Input& state = nodes_[t.node]->inputs[t.port];
         if (state.queue.size() + state.reserved < input.capacity) continue;
-        waits += "; waits for room on " + spec.outputs[i].name + " (queue " + input.name +
-                 " of '" + spec_.nodes[t.node].name + "' holds " +
-                 std::to_string(state.queue.size()) + " of " + std::to_string(input.capacity) + ")";
+        waits += "; waits for room on " + spec.outputs[i].name + " (queue " + input.name + " of '" +
+                 spec_.nodes[t.node].name + "' holds " + std::to_string(state.queue.size()) +
+                 " of " + std::to_string(input.capacity) + ")";
       }
     }
     for (uint32_t i = 0; i < node->inputs.size(); ++i) {

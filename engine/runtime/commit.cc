@@ -140,8 +140,8 @@ void Run::Commit(engine_call* call) {
     call->emitted.clear();
   }
   // Every key of a ONE output is settled; a generator that made nothing at all begins no key.
-  const bool settles = spec.emission == Emission::kOne &&
-                       (!call->generator || failed || !call->emitted.empty());
+  const bool settles =
+      spec.emission == Emission::kOne && (!call->generator || failed || !call->emitted.empty());
   if (call->finish) node.finished = true;
   const PacketRef error = failed ? ErrorPacket(call->status) : PacketRef();
   for (uint32_t port = 0; port < node.outputs.size(); ++port) {
@@ -158,8 +158,8 @@ void Run::Commit(engine_call* call) {
       }
       if (packet) {
         ++node.stats.emitted;
-        packet = Stamp(std::move(packet), key, group == UINT64_MAX ? call->group : group,
-                       admission);
+        packet =
+            Stamp(std::move(packet), key, group == UINT64_MAX ? call->group : group, admission);
       }
       PushOutput(node, port, Item{std::move(packet), key}, &reserved);
       any = true;

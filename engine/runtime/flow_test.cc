@@ -20,16 +20,16 @@ using abi::Emission;
 using abi::Policy;
 using testing::Call;
 using testing::Completer;
+using ::testing::ElementsAre;
 using testing::Graph;
+using ::testing::HasSubstr;
 using testing::LivePayloads;
 using testing::NewNumber;
-using testing::RunGraph;
 using testing::Numbers;
+using testing::RunGraph;
+using ::testing::SizeIs;
 using testing::Sleep;
 using testing::WaitOrDie;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::SizeIs;
 
 class FlowTest : public testing::GraphTest {};
 
@@ -99,11 +99,9 @@ TEST_F(FlowTest, AFailureInALoopLeavesItOnce) {
 TEST_F(FlowTest, AFailureInALoopWithoutAnExitIsRecorded) {
   Graph g;
   g.AddSource("s", 3);
-  g.Add("head", 2, 1,
-        [](Call c) {
-          return c.has(1) ? (c.in(1) > 3 ? Status() : c.Emit(0, c.in(1))) : c.Emit(0, c.in(0));
-        })
-      .policy = Policy::kAny;
+  g.Add("head", 2, 1, [](Call c) {
+     return c.has(1) ? (c.in(1) > 3 ? Status() : c.Emit(0, c.in(1))) : c.Emit(0, c.in(0));
+   }).policy = Policy::kAny;
   g.Add("body", 1, 1, [](Call c) {
     return c.in() == 2 ? Error(ENGINE_DATA_LOSS, "two") : c.Emit(0, c.in() + 2);
   });

@@ -18,17 +18,17 @@ using abi::Emission;
 using abi::Policy;
 using testing::Call;
 using testing::Completer;
+using ::testing::ElementsAre;
 using testing::Graph;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::Journal;
 using testing::LivePayloads;
 using testing::NewNumber;
-using testing::RunGraph;
 using testing::Numbers;
+using testing::RunGraph;
 using testing::Sleep;
 using testing::WaitOrDie;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr auto* kHost = &Call::Host;
 
@@ -57,9 +57,8 @@ TEST_F(LifeTest, NodesOpenInOrderAndCloseInReverse) {
   ThreeNodes(&g, &got);
   auto journal = g.journal;
   EXPECT_TRUE(RunGraph(&g, &report_).ok());
-  EXPECT_THAT(journal->lines(),
-              ElementsAre("open a", "open b", "open c", "close c", "close b", "close a",
-                          "destroy a", "destroy b", "destroy c"));
+  EXPECT_THAT(journal->lines(), ElementsAre("open a", "open b", "open c", "close c", "close b",
+                                            "close a", "destroy a", "destroy b", "destroy c"));
 }
 
 TEST_F(LifeTest, AFailedOpenClosesOnlyWhatWasOpened) {
@@ -129,9 +128,8 @@ TEST_F(LifeTest, AFailureFailsItsPacketOnly) {
   Graph g;
   std::vector<int64_t> got;
   g.AddSource("s", 6);
-  g.Add("a", 1, 1, [](Call c) {
-    return c.in() == 3 ? Error(ENGINE_DATA_LOSS, "three") : c.Emit(0, c.in());
-  });
+  g.Add("a", 1, 1,
+        [](Call c) { return c.in() == 3 ? Error(ENGINE_DATA_LOSS, "three") : c.Emit(0, c.in()); });
   g.Add("b", 1, 1, PassOn);
   g.AddSink("t", &got);
   g.Connect("s", "a");
@@ -208,10 +206,10 @@ TEST_F(LifeTest, AnErrorsPortReceivesFailuresAndSettlesThem) {
   g.Add("b", 1, 1, PassOn);
   NodeSpec& sink = g.Add("t", 1, 0, [&](Call c) {
     const engine_error_payload* e = c.error(0);
-    got.push_back(e == nullptr ? std::to_string(c.in())
-                               : std::string(View(e->message)) + " at " +
-                                     std::string(View(e->node)) + " of " +
-                                     std::string(View(e->plugin)));
+    got.push_back(e == nullptr
+                      ? std::to_string(c.in())
+                      : std::string(View(e->message)) + " at " + std::string(View(e->node)) +
+                            " of " + std::string(View(e->plugin)));
     EXPECT_EQ(c.key(), got.size() - 1);
     EXPECT_EQ(c.group(), got.size() - 1);
     return Status();

@@ -14,12 +14,12 @@ namespace {
 using abi::Emission;
 using abi::Policy;
 using testing::Call;
-using testing::Graph;
-using testing::Numbers;
-using testing::Sleep;
 using ::testing::ElementsAre;
+using testing::Graph;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::Numbers;
+using testing::Sleep;
 using ::testing::UnorderedElementsAre;
 
 class RulesTest : public testing::GraphTest {
@@ -150,12 +150,10 @@ TEST_F(RulesTest, AnyTakesPacketsFromAllPortsAndNumbersThemAnew) {
   std::vector<int64_t> got, keys;
   g.AddSource("a", 20);
   g.AddSource("b", 20);
-  g.Add("any", 2, 1,
-        [](Call c) {
-          EXPECT_NE(c.has(0), c.has(1));
-          return c.Emit(0, c.has(0) ? c.in(0) : 100 + c.in(1));
-        })
-      .policy = Policy::kAny;
+  g.Add("any", 2, 1, [](Call c) {
+     EXPECT_NE(c.has(0), c.has(1));
+     return c.Emit(0, c.has(0) ? c.in(0) : 100 + c.in(1));
+   }).policy = Policy::kAny;
   g.Add("t", 1, 0, [&](Call c) {
     got.push_back(c.in());
     keys.push_back(static_cast<int64_t>(c.key()));
@@ -215,14 +213,12 @@ TEST_F(RulesTest, LatestGivesTheNewestPacketOfTheOtherPorts) {
   Graph g;
   std::vector<int64_t> got;
   std::atomic<bool> told{false};
-  g.Add("weights", 0, 1,
-        [&](Call c) -> Status {
-          for (int64_t v = 1; v <= 50; ++v) ENGINE_RETURN_IF_ERROR(c.Emit(0, v));
-          c.finish();
-          told = true;
-          return Status();
-        })
-      .emission = Emission::kMany;
+  g.Add("weights", 0, 1, [&](Call c) -> Status {
+     for (int64_t v = 1; v <= 50; ++v) ENGINE_RETURN_IF_ERROR(c.Emit(0, v));
+     c.finish();
+     told = true;
+     return Status();
+   }).emission = Emission::kMany;
   g.AddSource("s", 10);
   NodeSpec& latest =
       g.Add("latest", 2, 1, [](Call c) { return c.Emit(0, c.in(0) * 100 + c.in(1)); });
@@ -368,9 +364,8 @@ TEST_F(RulesTest, AFailedPacketFailsNoneOfItsBatch) {
   Graph g;
   std::vector<int64_t> got;
   g.AddSource("s", 6);
-  g.Add("fail", 1, 1, [](Call c) {
-    return c.in() == 2 ? Error(ENGINE_DATA_LOSS, "two") : c.Emit(0, c.in());
-  });
+  g.Add("fail", 1, 1,
+        [](Call c) { return c.in() == 2 ? Error(ENGINE_DATA_LOSS, "two") : c.Emit(0, c.in()); });
   NodeSpec& batch = g.Add("batch", 1, 1, [&](Call c) -> Status {
     for (uint32_t i = 0; i < c.count(0); ++i) got.push_back(c.in(0, i));
     return c.Emit(0, c.count(0));
@@ -488,13 +483,11 @@ TEST_F(RulesTest, TheOutboxOfOneCallGoesBeforeTheNextCall) {
 TEST_F(RulesTest, AManyNodeMayEmitFarBeyondTheRoom) {
   Graph g;
   std::vector<int64_t> left, right;
-  g.Add("s", 0, 1,
-        [](Call c) -> Status {
-          for (int64_t i = 0; i < 100'000; ++i) ENGINE_RETURN_IF_ERROR(c.Emit(0, i));
-          c.finish();
-          return Status();
-        })
-      .emission = Emission::kMany;
+  g.Add("s", 0, 1, [](Call c) -> Status {
+     for (int64_t i = 0; i < 100'000; ++i) ENGINE_RETURN_IF_ERROR(c.Emit(0, i));
+     c.finish();
+     return Status();
+   }).emission = Emission::kMany;
   g.AddSink("t1", &left);
   g.AddSink("t2", &right);
   g.Connect("s", "t1", 1);

@@ -139,7 +139,7 @@ class Run {
   std::string DeadlockReport() const;
   void AdmissionDone();
   Status Control(const NodeSpec& node, engine_status* (*function)(void*, engine_call*));
-  void Lane(uint32_t executor);  // without mutex_
+  void Lane(uint32_t executor);                         // without mutex_
   uint64_t Process(engine_call* call, uint32_t index);  // without mutex_; answers nanoseconds
   void Completed(engine_call* call);  // without mutex_: a deferred call was answered
   void Returned(engine_call* call);
@@ -161,7 +161,7 @@ class Run {
   Garbage garbage_;  // empty whenever the mutex is free
   std::shared_ptr<Handle> handle_;
   RunState state_ = RunState::kCreated;
-  Status failure_;  // of the run
+  Status failure_;                      // of the run
   std::atomic<bool> cancelled_{false};  // state_ == kCancelled, for calls that poll
   bool drain_early_ = false;            // Drain came before Start
   bool leaving_ = false;                // the destructor waits for visitors

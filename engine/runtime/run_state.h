@@ -47,7 +47,7 @@ struct Run::Input {
   uint32_t reserved = 0;        // room that running producers hold
   uint32_t open_producers = 0;  // edges whose producer is not closed yet
   uint32_t high_water = 0;
-  bool said = false;            // something was settled here: a packet or an absence
+  bool said = false;  // something was settled here: a packet or an absence
   std::vector<uint32_t> producers;
   PacketRef latest;  // LATEST: the newest packet of a port that is not the first
 };
@@ -74,7 +74,7 @@ struct Run::NodeState {
   uint32_t in_flight = 0;
   uint32_t generating = 0;  // calls without input under way
   uint64_t next_ticket = 0, commit_ticket = 0;
-  uint64_t next_key = 0;  // of calls that begin a key domain
+  uint64_t next_key = 0;                  // of calls that begin a key domain
   std::map<uint64_t, engine_call*> done;  // finished out of order
   uint32_t next_port = 0;                 // ANY: where to look first
   bool listed = false;                    // in its executor's ready list
@@ -82,8 +82,8 @@ struct Run::NodeState {
   bool closed = false;
   bool batch_due = false;    // BATCH: the oldest packet waited long enough
   bool batch_timer = false;  // BATCH: a timer runs
-  bool head = false;       // loops come back to it
-  bool generator = false;  // no input but feedback
+  bool head = false;         // loops come back to it
+  bool generator = false;    // no input but feedback
   bool uses_resources = false;
   Status failed;  // of the node: what every further key is answered with
   std::vector<std::unique_ptr<engine_call>> calls;

@@ -239,9 +239,9 @@ engine_call* Run::Begin(uint32_t index) {
       const engine_error_payload* error = ErrorOf(packet.get());
       if (error == nullptr) continue;
       call->skip = true;
-      call->status = Status(internal::NewStatus(static_cast<engine_code>(error->code),
-                                                View(error->message), View(error->plugin),
-                                                View(error->node)));
+      call->status =
+          Status(internal::NewStatus(static_cast<engine_code>(error->code), View(error->message),
+                                     View(error->plugin), View(error->node)));
       break;
     }
   }

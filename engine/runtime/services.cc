@@ -72,13 +72,15 @@ engine_metric* Own(uint32_t type, const std::string& name, const std::string& he
   return status.ok() ? metric : nullptr;
 }
 
-const engine_log kLog = {sizeof(engine_log), [](uint32_t level, engine_str source, engine_str text) {
+const engine_log kLog = {sizeof(engine_log),
+                         [](uint32_t level, engine_str source, engine_str text) {
                            LogLine(static_cast<engine_log_level>(level), View(source), View(text));
                          }};
-const engine_metrics kMetrics = {
-    sizeof(engine_metrics), &GetMetric, &AddMetric, [](engine_metric* metric, double value) {
-      if (metric->type == ENGINE_METRIC_GAUGE) metric->value.store(value);
-    }};
+const engine_metrics kMetrics = {sizeof(engine_metrics), &GetMetric, &AddMetric,
+                                 [](engine_metric* metric, double value) {
+                                   if (metric->type == ENGINE_METRIC_GAUGE)
+                                     metric->value.store(value);
+                                 }};
 const engine_async kAsync = {sizeof(engine_async),
                              [](void (*fn)(void*), void* arg) -> engine_status* {
                                return Guard([&] {

@@ -28,8 +28,8 @@ class Trace {
  private:
   struct Event {
     uint32_t node;
-    uint32_t thread;  // small number of the OS thread; UINT32_MAX: a depth event
-    uint64_t key;     // of the call; port of a depth event
+    uint32_t thread;            // small number of the OS thread; UINT32_MAX: a depth event
+    uint64_t key;               // of the call; port of a depth event
     uint64_t begin_ns, end_ns;  // end is the length for a depth event
   };
   void Add(const Event& event);

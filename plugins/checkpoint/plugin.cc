@@ -1,6 +1,7 @@
 // The checkpoint transform: blocks are run again during backward, through the host's autograd
 // service.
 #include "engine/plugin.hpp"
+
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "options.engine.hpp"
@@ -62,8 +63,8 @@ struct Checkpoint : Transform {
     const std::vector<engine_site_info> sites = model.Sites();
     // What autograd keeps of one block for each token, in elements: inputs of norms, linears and
     // the attention, gate, up and their product.
-    const int64_t elements = 6 * info.hidden + 2 * (info.heads + info.kv_heads) * info.head_dim +
-                             4 * info.mlp;
+    const int64_t elements =
+        6 * info.hidden + 2 * (info.heads + info.kv_heads) * info.head_dim + 4 * info.mlp;
     const int64_t bytes = DtypeBytes(info.dtype);
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind != ENGINE_SITE_BLOCK || sites[i].block % options.every != 0) continue;

@@ -1,9 +1,10 @@
 // The int8 transform: linears hold int8 weights, found by lowering through engine.packed_linear.
+#include "engine/plugin.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 
-#include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "options.engine.hpp"
@@ -30,9 +31,7 @@ class Int8Linear : public SiteImpl {
     ThisHost().model->packed_retain(table_.packed);
     return Status(ThisHost().autograd->apply(
         &Compute, &Gradient, table_.packed,
-        [](void* packed) {
-          ThisHost().model->packed_release(static_cast<engine_packed*>(packed));
-        },
+        [](void* packed) { ThisHost().model->packed_release(static_cast<engine_packed*>(packed)); },
         in, 1, out, 1));
   }
   const void* Extension(std::string_view id) override {
@@ -144,8 +143,8 @@ struct Int8 : Transform {
         },
         &work);
     ENGINE_RETURN_IF_ERROR(Status(work.failure.load()));
-    ENGINE_RETURN_IF_ERROR(Status(
-        api->param_encode(model.get(), site.weight, ENGINE_CODEC_INT8_PER_CHANNEL, packed)));
+    ENGINE_RETURN_IF_ERROR(
+        Status(api->param_encode(model.get(), site.weight, ENGINE_CODEC_INT8_PER_CHANNEL, packed)));
     *out = std::move(impl);
     return Status();
   }

@@ -1,5 +1,6 @@
 // The kv_cache transform: puts one pool behind the KvStore sites of all blocks.
 #include "engine/plugin.hpp"
+
 #include "engine/torch_ops.h"
 #include "options.engine.hpp"
 #include "pool.h"
@@ -47,11 +48,12 @@ class Store : public SiteImpl {
 };
 
 struct KvCache : Transform {
-  ENGINE_TRANSFORM("kv_cache",
-                   "Keeps keys and values of past tokens, so that each step computes new tokens "
-                   "only. Replaces the KvStore site of every block. Serving alone uses it: training "
-                   "runs over whole sequences.",
-                   ENGINE_PHASE_KV_STORAGE)
+  ENGINE_TRANSFORM(
+      "kv_cache",
+      "Keeps keys and values of past tokens, so that each step computes new tokens "
+      "only. Replaces the KvStore site of every block. Serving alone uses it: training "
+      "runs over whole sequences.",
+      ENGINE_PHASE_KV_STORAGE)
   ENGINE_OPTIONS(KvCacheOptions)
 
   Status Prepare() override {
@@ -72,8 +74,9 @@ struct KvCache : Transform {
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind != ENGINE_SITE_KV_STORE) continue;
       ENGINE_RETURN_IF_ERROR(diff.Replace(
-          i, "pages of " + std::to_string(options.page_tokens) + " tokens, f32, room for " +
-                 std::to_string(pages * options.page_tokens) + " tokens",
+          i,
+          "pages of " + std::to_string(options.page_tokens) + " tokens, f32, room for " +
+              std::to_string(pages * options.page_tokens) + " tokens",
           0, each));
     }
     return Status();
@@ -83,7 +86,8 @@ struct KvCache : Transform {
     if (pool_ == nullptr) {
       const engine_model_info info = model.Info();
       if (info.dtype == ENGINE_F64) {
-        return Error(ENGINE_UNIMPLEMENTED, "keys and values are kept in f32; this model runs in F64");
+        return Error(ENGINE_UNIMPLEMENTED,
+                     "keys and values are kept in f32; this model runs in F64");
       }
       std::unique_ptr<Pool> pool;
       // The tensor's pages are the system's until a sequence touches them.

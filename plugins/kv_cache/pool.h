@@ -22,9 +22,7 @@ struct Shape {
   int64_t kv_heads = 0, head_dim = 0;
   // Floats of one page of one block: keys and values.
   int64_t page_floats() const { return 2 * kv_heads * head_dim * page_tokens; }
-  uint64_t page_bytes() const {
-    return static_cast<uint64_t>(page_floats()) * 4 * blocks;
-  }
+  uint64_t page_bytes() const { return static_cast<uint64_t>(page_floats()) * 4 * blocks; }
 };
 
 class Pool {

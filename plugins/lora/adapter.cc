@@ -76,13 +76,13 @@ Status Adapter::Load(std::string_view site, const char* which, uint32_t dtype,
                      AtenTensorHandle* out) const {
   const std::string key = Key(site, which);
   AtenTensorHandle handle = nullptr;
-  ENGINE_RETURN_IF_ERROR(
-      Status(ThisHost().model->files_tensor(files_, Str(key), dtype, &handle)));
+  ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->files_tensor(files_, Str(key), dtype, &handle)));
   const ops::Tensor tensor(handle);
   // NaN and infinity alike make x - x differ from zero.
   const ops::Tensor sum = ops::To(ops::Sum(ops::Sub(tensor, tensor)), ENGINE_F64);
   if (*ops::Data<double>(sum) != 0) {
-    return Error(ENGINE_DATA_LOSS, folder_, ": tensor '", key, "' holds values that are not finite");
+    return Error(ENGINE_DATA_LOSS, folder_, ": tensor '", key,
+                 "' holds values that are not finite");
   }
   *out = ops::Release(tensor);
   return Status();

@@ -1,9 +1,10 @@
 // The lora transform: a low-rank branch beside whatever stands at a linear, dense or packed.
+#include "engine/plugin.hpp"
+
 #include <cmath>
 
 #include "adapter.h"
 #include "engine/philox.hpp"
-#include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "options.engine.hpp"
@@ -44,10 +45,11 @@ class LoraLinear : public SiteImpl {
 };
 
 struct Lora : Transform {
-  ENGINE_TRANSFORM("lora",
-                   "Adds a trainable low-rank branch to linears and keeps the base frozen. The base "
-                   "may be dense or quantized. Reads adapters that PEFT wrote.",
-                   ENGINE_PHASE_ADAPTER)
+  ENGINE_TRANSFORM(
+      "lora",
+      "Adds a trainable low-rank branch to linears and keeps the base frozen. The base "
+      "may be dense or quantized. Reads adapters that PEFT wrote.",
+      ENGINE_PHASE_ADAPTER)
   ENGINE_OPTIONS(LoraOptions)
 
   Status Prepare() override {
@@ -102,7 +104,8 @@ struct Lora : Transform {
       const std::vector<std::string> unused = adapter_->Unused(linears);
       if (!unused.empty()) {
         return Error(ENGINE_FAILED_PRECONDITION, adapter_->folder(), " holds ", unused.size(),
-                     " tensors that fit no linear of this model, the first being '", unused[0], "'");
+                     " tensors that fit no linear of this model, the first being '", unused[0],
+                     "'");
       }
     }
     return Status();

@@ -66,8 +66,8 @@ Status Sample::Process(Call& call) {
       }
       double total = 0;
       for (auto& [logit, id] : best_) {
-        logit = static_cast<float>(
-            std::exp(static_cast<double>(logit - first) / options.temperature));
+        logit =
+            static_cast<float>(std::exp(static_cast<double>(logit - first) / options.temperature));
         total += static_cast<double>(logit);
       }
       if (options.top_p < 1) {
@@ -80,8 +80,7 @@ Status Sample::Process(Call& call) {
         best_.resize(n);
         total = sum;
       }
-      const double draw =
-          Philox(options.seed, l->requests[row]).Uniform(l->positions[row]) * total;
+      const double draw = Philox(options.seed, l->requests[row]).Uniform(l->positions[row]) * total;
       double sum = 0;
       best = static_cast<size_t>(best_.back().second);
       for (const auto& [weight, id] : best_) {

@@ -70,8 +70,8 @@ Status Prompt::Process(Call& call) {
   }
   const bool whole = options.text == "-";
   for (std::string line;;) {
-    const bool took = options.has_file ? static_cast<bool>(std::getline(file_, line))
-                                       : !whole && TakeLine(&line);
+    const bool took =
+        options.has_file ? static_cast<bool>(std::getline(file_, line)) : !whole && TakeLine(&line);
     if (took) {
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.empty()) continue;
@@ -111,8 +111,8 @@ Status Tokenize::Process(Call& call) {
   auto payload = std::make_unique<Tokens>();
   payload->owned.resize(prompt.size() + 16);
   uint64_t count = 0;
-  ENGINE_RETURN_IF_ERROR(Status(api->encode(m, Str(prompt), flags, payload->owned.data(),
-                                            payload->owned.size(), &count)));
+  ENGINE_RETURN_IF_ERROR(Status(
+      api->encode(m, Str(prompt), flags, payload->owned.data(), payload->owned.size(), &count)));
   if (count > payload->owned.size()) {
     payload->owned.resize(count);
     ENGINE_RETURN_IF_ERROR(
@@ -124,8 +124,10 @@ Status Tokenize::Process(Call& call) {
   api->info(m, &info);
   if (count == 0) return Error(ENGINE_INVALID_ARGUMENT, "the prompt is empty");
   if (count >= static_cast<uint64_t>(info.context)) {
-    return Error(ENGINE_OUT_OF_RANGE, "the prompt has ", count, " tokens; the context of the model "
-                 "holds ", info.context, ", the answer included");
+    return Error(ENGINE_OUT_OF_RANGE, "the prompt has ", count,
+                 " tokens; the context of the model "
+                 "holds ",
+                 info.context, ", the answer included");
   }
   payload->ids = payload->owned.data();
   payload->count = count;

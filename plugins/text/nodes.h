@@ -17,7 +17,8 @@
 namespace engine::text {
 
 struct Prompt : Node {
-  ENGINE_NODE("prompt", "Gives prompts into the graph. One from the option text, or one a line of "
+  ENGINE_NODE("prompt",
+              "Gives prompts into the graph. One from the option text, or one a line of "
               "a file, or of standard input when neither is given.",
               .executor = "io")
   ENGINE_OPTIONS(PromptOptions)
@@ -36,7 +37,8 @@ struct Prompt : Node {
 };
 
 struct Tokenize : Node {
-  ENGINE_NODE("tokenize", "Turns text into token ids. Invalid UTF-8 is replaced by U+FFFD first. "
+  ENGINE_NODE("tokenize",
+              "Turns text into token ids. Invalid UTF-8 is replaced by U+FFFD first. "
               "A prompt that leaves no room in the model's context is refused with both numbers.")
   ENGINE_OPTIONS(TokenizeOptions)
   In<engine_text> in{this, {.name = "TEXT", .doc = "A prompt."}};
@@ -46,14 +48,15 @@ struct Tokenize : Node {
 };
 
 struct SerialBatcher : Node {
-  ENGINE_NODE("serial_batcher", "Serves one sequence after the other. The plain stand-in of a "
+  ENGINE_NODE("serial_batcher",
+              "Serves one sequence after the other. The plain stand-in of a "
               "batcher: each step holds one sequence.",
               .emission = ENGINE_EMIT_MANY, .policies = ENGINE_POLICY_ANY,
               .default_policy = ENGINE_POLICY_ANY)
   ENGINE_OPTIONS(SerialBatcherOptions)
   In<engine_tokens> fresh{this, {.name = "NEW", .doc = "Prompts.", .flags = ENGINE_PORT_ERRORS}};
-  In<engine_sampled> running{this, {.name = "RUNNING", .doc = "Sampled tokens coming back.",
-                                    .flags = ENGINE_PORT_ERRORS}};
+  In<engine_sampled> running{
+      this, {.name = "RUNNING", .doc = "Sampled tokens coming back.", .flags = ENGINE_PORT_ERRORS}};
   Out<engine_step> step{this, {.name = "STEP", .doc = "One forward pass of one sequence."}};
   Out<engine_token> token{this, {.name = "TOKEN", .doc = "Each token, and each request's end."}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "Whose KV store is used."}};
@@ -67,10 +70,10 @@ struct SerialBatcher : Node {
     uint64_t arrived_ns = 0;
     std::vector<int32_t> tokens;  // prompt, then what was generated
     size_t prompt = 0;
-    size_t done = 0;      // tokens that the KV store holds
+    size_t done = 0;  // tokens that the KV store holds
     uint64_t sequence = 0;
-    bool open = false;    // `sequence` is open
-    Packet keep;          // counts as work in flight until the request ends
+    bool open = false;  // `sequence` is open
+    Packet keep;        // counts as work in flight until the request ends
   };
   Status Start(Call& call);
   Status NextStep(Call& call);
@@ -84,22 +87,28 @@ struct SerialBatcher : Node {
 };
 
 struct Forward : Node {
-  ENGINE_NODE("forward", "Runs the model on a step and gives the logits of each sequence's last "
-              "token.", .executor = "compute")
+  ENGINE_NODE("forward",
+              "Runs the model on a step and gives the logits of each sequence's last "
+              "token.",
+              .executor = "compute")
   ENGINE_OPTIONS(ForwardOptions)
   In<engine_step> in{this, {.name = "STEP", .doc = "What to run."}};
-  Out<engine_logits> out{this, {.name = "LOGITS", .doc = "Logits of the last tokens.",
-                                .shape = "[sequences, vocab]", .dtype = "f32"}};
+  Out<engine_logits> out{this,
+                         {.name = "LOGITS",
+                          .doc = "Logits of the last tokens.",
+                          .shape = "[sequences, vocab]",
+                          .dtype = "f32"}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is run."}};
   Status Process(Call& call) override;
 };
 
 struct Sample : Node {
-  ENGINE_NODE("sample", "Chooses the next token of each sequence: greedy at temperature 0, else "
+  ENGINE_NODE("sample",
+              "Chooses the next token of each sequence: greedy at temperature 0, else "
               "drawn after temperature, top-k and top-p.")
   ENGINE_OPTIONS(SampleOptions)
-  In<engine_logits> in{this, {.name = "LOGITS", .doc = "Logits.", .shape = "[sequences, vocab]",
-                              .dtype = "f32"}};
+  In<engine_logits> in{
+      this, {.name = "LOGITS", .doc = "Logits.", .shape = "[sequences, vocab]", .dtype = "f32"}};
   Out<engine_sampled> out{this, {.name = "SAMPLED", .doc = "One token a sequence."}};
   Status Process(Call& call) override;
 

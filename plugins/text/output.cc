@@ -1,8 +1,8 @@
 // detokenize and text_sink: tokens in, text out.
 
 #include "engine/util.hpp"
-#include "nodes.h"
 #include "nlohmann/json.hpp"
+#include "nodes.h"
 #include "payloads.h"
 
 namespace engine::text {
@@ -25,9 +25,11 @@ std::string Valid(std::string_view s) {
   std::string out;
   for (size_t i = 0; i < s.size();) {
     const auto b = static_cast<unsigned char>(s[i]);
-    const size_t n = b < 0x80 ? 1 : b >= 0xc2 && b < 0xe0 ? 2 : b >= 0xe0 && b < 0xf0 ? 3
-                     : b >= 0xf0 && b < 0xf5                                          ? 4
-                                                                                      : 0;
+    const size_t n = b < 0x80                ? 1
+                     : b >= 0xc2 && b < 0xe0 ? 2
+                     : b >= 0xe0 && b < 0xf0 ? 3
+                     : b >= 0xf0 && b < 0xf5 ? 4
+                                             : 0;
     bool good = n != 0 && i + n <= s.size();
     for (size_t k = 1; good && k < n; ++k) {
       const auto c = static_cast<unsigned char>(s[i + k]);
@@ -67,8 +69,7 @@ Status Detokenize::Process(Call& call) {
   // The end token is not part of the text.
   if (t->id >= 0 && t->finish != ENGINE_FINISH_STOP) {
     engine_str bytes = {};
-    ENGINE_RETURN_IF_ERROR(
-        Status(ThisHost().model->token_bytes(model.Get(call), t->id, &bytes)));
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->token_bytes(model.Get(call), t->id, &bytes)));
     held += View(bytes);
   }
   const bool ends = t->finish != ENGINE_FINISH_NONE;
@@ -98,7 +99,8 @@ Status TextSink::Open(Call&) {
 Status TextSink::Write(std::string_view text) {
   std::FILE* to = file_ != nullptr ? file_ : stdout;
   if (std::fwrite(text.data(), 1, text.size(), to) != text.size() || std::fflush(to) != 0) {
-    return Error(ENGINE_UNAVAILABLE, "the text cannot be written: the reader is gone or the disk is "
+    return Error(ENGINE_UNAVAILABLE,
+                 "the text cannot be written: the reader is gone or the disk is "
                  "full");
   }
   return Status();

@@ -113,8 +113,8 @@ Status SerialBatcher::OnSampled(Call& call, int32_t id, float margin) {
   if (!options.ignore_eos && ThisHost().model->token_stops(model.Get(call), id) != 0) {
     return End(call, ENGINE_FINISH_STOP, id, margin, {});
   }
-  const bool last = made + 1 >= options.max_tokens ||
-                    r.tokens.size() + 1 >= static_cast<size_t>(info.context);
+  const bool last =
+      made + 1 >= options.max_tokens || r.tokens.size() + 1 >= static_cast<size_t>(info.context);
   if (last) return End(call, ENGINE_FINISH_LENGTH, id, margin, {});
   ENGINE_RETURN_IF_ERROR(EmitToken(call, id, ENGINE_FINISH_NONE, margin, {}));
   r.tokens.push_back(id);

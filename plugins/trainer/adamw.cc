@@ -12,7 +12,8 @@ Status AdamW::Init(const AdamWSettings& settings, const std::vector<ops::Tensor>
   for (const ops::Tensor& param : params) {
     dtype_ = ops::DtypeOf(param);
     if (dtype_ != ENGINE_F32 && dtype_ != ENGINE_F64) {
-      return Error(ENGINE_UNIMPLEMENTED, "training runs in F32 or F64; load the model in one of them");
+      return Error(ENGINE_UNIMPLEMENTED,
+                   "training runs in F32 or F64; load the model in one of them");
     }
     mean_.push_back(ops::ZerosLike(ops::Detach(param)));
     square_.push_back(ops::ZerosLike(ops::Detach(param)));

@@ -1,4 +1,6 @@
 // trainer and train_log.
+#include "engine/plugin.hpp"
+
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -6,7 +8,6 @@
 #include <set>
 
 #include "adamw.h"
-#include "engine/plugin.hpp"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"
@@ -16,15 +17,16 @@ namespace engine::trainer {
 namespace {
 
 struct Trainer : Node {
-  ENGINE_NODE("trainer",
-              "Trains what is trainable in a model on a text, with AdamW. Gives one packet a step. A "
-              "model without trainable parameters, and a parameter that gets no gradient by the "
-              "second step, are errors.",
-              .executor = "compute")
+  ENGINE_NODE(
+      "trainer",
+      "Trains what is trainable in a model on a text, with AdamW. Gives one packet a step. A "
+      "model without trainable parameters, and a parameter that gets no gradient by the "
+      "second step, are errors.",
+      .executor = "compute")
   ENGINE_OPTIONS(TrainerOptions)
   Out<engine_train_step> out{this, {.name = "STEP", .doc = "Figures of each step."}};
-  UseModel model{this, ENGINE_TYPE_MODEL,
-                 {.name = "MODEL", .doc = "What is trained.", .mutates = true}};
+  UseModel model{
+      this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is trained.", .mutates = true}};
 
   Status Open(Call& call) override {
     engine_model* m = model.Get(call);
@@ -105,8 +107,8 @@ struct Trainer : Node {
     int64_t count = 0;
     ENGINE_RETURN_IF_ERROR(Status(api->loss(m, ids.get(), labels.get(), &sum, &count)));
     const ops::Tensor total(sum);
-    const ops::Tensor loss = ops::Div(total, ops::Number(static_cast<double>(count),
-                                                         ops::DtypeOf(total)));
+    const ops::Tensor loss =
+        ops::Div(total, ops::Number(static_cast<double>(count), ops::DtypeOf(total)));
     ENGINE_RETURN_IF_ERROR(Status(autograd->backward(loss.get(), nullptr)));
     ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
     std::vector<ops::Tensor> grads;
@@ -161,7 +163,8 @@ struct Trainer : Node {
       const size_t at = p.name.find(".lora_A.");
       if (at == std::string::npos) continue;
       rank = p.tensor.size(0);
-      targets.insert(p.name.substr(p.name.rfind('.', at - 1) + 1, at - p.name.rfind('.', at - 1) - 1));
+      targets.insert(
+          p.name.substr(p.name.rfind('.', at - 1) + 1, at - p.name.rfind('.', at - 1) - 1));
     }
     if (rank == 0) {
       return Error(ENGINE_FAILED_PRECONDITION, "out is given, but the model has no LoRA adapter");
@@ -215,8 +218,8 @@ struct TrainLog : Node {
   Status Process(Call& call) override {
     const engine_train_step& s = *in.Get(call);
     if (!options.has_path) {
-      std::fprintf(stderr, "step %u: loss %.6f, gradient norm %.4f, %.1f tokens/s\n", s.step, s.loss,
-                   s.grad_norm, static_cast<double>(s.tokens) / s.seconds);
+      std::fprintf(stderr, "step %u: loss %.6f, gradient norm %.4f, %.1f tokens/s\n", s.step,
+                   s.loss, s.grad_norm, static_cast<double>(s.tokens) / s.seconds);
       return Status();
     }
     nlohmann::ordered_json j;

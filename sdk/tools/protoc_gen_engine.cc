@@ -34,7 +34,7 @@ std::string Quoted(const std::string& text) {
     char buffer[8];
     std::snprintf(buffer, sizeof buffer, "\\%03o", static_cast<unsigned>(c));
     out += c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '?' ? std::string(1, char(c))
-                                                                        : std::string(buffer);
+                                                                      : std::string(buffer);
   }
   return out + "\"";
 }
@@ -79,11 +79,12 @@ std::string DefaultOf(const pb::FieldDescriptor& f) {
     case pb::FieldDescriptor::CPPTYPE_FLOAT: {
       char text[64];
       const bool is_double = f.cpp_type() == pb::FieldDescriptor::CPPTYPE_DOUBLE;
-      std::snprintf(text, sizeof text, is_double ? "%.17g" : "%.9gf",
-                    is_double ? f.default_value_double()
-                              : static_cast<double>(f.default_value_float()));
+      std::snprintf(
+          text, sizeof text, is_double ? "%.17g" : "%.9gf",
+          is_double ? f.default_value_double() : static_cast<double>(f.default_value_float()));
       std::string out = text;
-      if (out.find_first_of(".e") == std::string::npos) out.insert(out.find_last_of("0123456789") + 1, ".0");
+      if (out.find_first_of(".e") == std::string::npos)
+        out.insert(out.find_last_of("0123456789") + 1, ".0");
       return out;
     }
     case pb::FieldDescriptor::CPPTYPE_BOOL:
@@ -167,9 +168,8 @@ void PrintMessage(const pb::Descriptor& m, pb::io::Printer* p) {
   p->Indent();
   for (int i = 0; i < m.field_count(); ++i) {
     const pb::FieldDescriptor& f = *m.field(i);
-    const Vars vars = {{"number", std::to_string(f.number())},
-                       {"name", f.name()},
-                       {"read", ReadCall(f)}};
+    const Vars vars = {
+        {"number", std::to_string(f.number())}, {"name", f.name()}, {"read", ReadCall(f)}};
     p->Print(vars, "case $number$:\n");
     if (f.message_type() != nullptr) {
       p->Print(vars, f.is_repeated()
@@ -228,7 +228,8 @@ class Generator : public pb::compiler::CodeGenerator {
     p.Print("inline constexpr uint8_t kSchema[] = {");
     for (size_t i = 0; i < bytes.size(); ++i) {
       if (i % 24 == 0) p.Print("\n    ");
-      p.Print("$b$,", "b", std::to_string(static_cast<unsigned>(static_cast<unsigned char>(bytes[i]))));
+      p.Print("$b$,", "b",
+              std::to_string(static_cast<unsigned>(static_cast<unsigned char>(bytes[i]))));
     }
     p.Print("};\n\n}  // namespace $ns$\n", "ns", CppNamespace(file->package()));
     return true;

@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const TensorInfo& tensor : checkpoint->tensors()) {
     if (tensor.columns() > 1 << 20) continue;
     std::vector<float> row(static_cast<size_t>(tensor.columns()));
-    engine::Status ignored = checkpoint->ReadRows(tensor, tensor.rows() - 1, tensor.rows(), row.data());
+    engine::Status ignored =
+        checkpoint->ReadRows(tensor, tensor.rows() - 1, tensor.rows(), row.data());
   }
   return 0;
 }

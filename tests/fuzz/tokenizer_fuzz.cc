@@ -9,9 +9,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view all(reinterpret_cast<const char*>(data), size);
   const size_t zero = all.find('\0');
   const std::string_view json = all.substr(0, zero);
-  const std::string_view text =
-      zero == std::string_view::npos ? std::string_view("Hello, w\xc3\xb6rld 123")
-                                     : all.substr(zero + 1);
+  const std::string_view text = zero == std::string_view::npos
+                                    ? std::string_view("Hello, w\xc3\xb6rld 123")
+                                    : all.substr(zero + 1);
   std::unique_ptr<Tokenizer> tokenizer;
   if (!TokenizerFromJson(json, "tokenizer.json", &tokenizer).ok()) return 0;
   std::vector<int32_t> ids;

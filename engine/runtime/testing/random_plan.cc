@@ -527,8 +527,8 @@ void BuildGraph(const RandomPlan& plan, Completer* completer, Arrived* arrived, 
     }
     if (step.op == Op::kLoop) {
       // Room for all that may go round at once: a loop with less could fill and never move.
-      const auto room = static_cast<uint32_t>(
-          plan.streams[static_cast<size_t>(step.in[0])].places.size() + 4);
+      const auto room =
+          static_cast<uint32_t>(plan.streams[static_cast<size_t>(step.in[0])].places.size() + 4);
       graph->Connect(step.name + ":1", step.name + "_body", 2);
       graph->Connect(step.name + "_body", step.name + ":1", room).feedback = true;
     }

@@ -27,10 +27,10 @@ namespace engine {
 template <typename Payload>
 struct TypeOf;
 
-#define ENGINE_PAYLOAD(Struct, id)                    \
-  template <>                                         \
-  struct engine::TypeOf<Struct> {                     \
-    static constexpr std::string_view kId = id;       \
+#define ENGINE_PAYLOAD(Struct, id)              \
+  template <>                                   \
+  struct engine::TypeOf<Struct> {               \
+    static constexpr std::string_view kId = id; \
   };
 
 }  // namespace engine
@@ -165,8 +165,13 @@ class Node {
 
 namespace internal {
 inline engine_port_desc PortDesc(const PortInfo& i, std::string_view type) {
-  return {sizeof(engine_port_desc), i.flags,      Str(i.name), Str(type),
-          Str(i.shape),             Str(i.dtype), Str(i.doc)};
+  return {sizeof(engine_port_desc),
+          i.flags,
+          Str(i.name),
+          Str(type),
+          Str(i.shape),
+          Str(i.dtype),
+          Str(i.doc)};
 }
 }  // namespace internal
 
@@ -248,9 +253,9 @@ using UseModel = Use<engine_model>;
   }
 
 // Gives the node its options: a struct that the options generator made.
-#define ENGINE_OPTIONS(Type)                                                          \
-  Type options;                                                                       \
-  bool ReadOptions(std::string_view bytes) override { return options.Read(bytes); }   \
+#define ENGINE_OPTIONS(Type)                                                        \
+  Type options;                                                                     \
+  bool ReadOptions(std::string_view bytes) override { return options.Read(bytes); } \
   std::string_view OptionsMessage() const override { return Type::kMessage; }
 
 }  // namespace engine

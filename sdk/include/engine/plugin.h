@@ -13,7 +13,11 @@ extern "C" {
 /* How a plugin touches tensors. NONE: not at all, or through raw views. STABLE: through LibTorch's
  * stable ABI, built with TORCH_TARGET_VERSION; runs with that LibTorch and later ones. NATIVE: with
  * LibTorch's C++ headers; the fingerprint must equal the host's. */
-typedef enum engine_tier { ENGINE_TIER_NONE = 0, ENGINE_TIER_STABLE = 1, ENGINE_TIER_NATIVE = 2 } engine_tier;
+typedef enum engine_tier {
+  ENGINE_TIER_NONE = 0,
+  ENGINE_TIER_STABLE = 1,
+  ENGINE_TIER_NATIVE = 2
+} engine_tier;
 
 /* The host as a plugin sees it. Lives as long as the process. */
 typedef struct engine_host {
@@ -27,12 +31,12 @@ typedef struct engine_host {
 
 typedef struct engine_plugin {
   uint32_t struct_size;
-  uint16_t abi_major;       /* must equal the host's */
-  uint16_t abi_built;       /* minor compiled against; may exceed the host's */
-  uint16_t abi_min;         /* least host minor that works */
-  uint16_t tier;            /* engine_tier */
-  uint64_t torch_target;    /* STABLE: TORCH_TARGET_VERSION (major in the top byte), else 0 */
-  const char* fingerprint;  /* NATIVE: see fingerprint.hpp; else "" */
+  uint16_t abi_major;      /* must equal the host's */
+  uint16_t abi_built;      /* minor compiled against; may exceed the host's */
+  uint16_t abi_min;        /* least host minor that works */
+  uint16_t tier;           /* engine_tier */
+  uint64_t torch_target;   /* STABLE: TORCH_TARGET_VERSION (major in the top byte), else 0 */
+  const char* fingerprint; /* NATIVE: see fingerprint.hpp; else "" */
   /* Zero-terminated UTF-8. */
   const char* id;      /* "com.acme.lora": letters, digits, '.', '_', '-' */
   const char* version; /* semver */

@@ -173,8 +173,8 @@ struct Nodes {
           [](void*, uint32_t i) { return internal::Table<Ts...>::At(i); },
           [](void*, uint32_t i, engine_str name, engine_str options,
              const engine_node_vtable** vtable, void** self) -> engine_status* {
-            using Create = engine_status* (*)(engine_str, engine_str, const engine_node_vtable**,
-                                              void**);
+            using Create =
+                engine_status* (*)(engine_str, engine_str, const engine_node_vtable**, void**);
             static constexpr Create kCreate[] = {&internal::CreateNode<Ts>...};
             if (i >= sizeof...(Ts)) return internal::NoSuchKind(i);
             return kCreate[i](name, options, vtable, self);
@@ -196,8 +196,8 @@ struct Transforms {
           [](void*, uint32_t i) { return internal::Table<Ts...>::At(i); },
           [](void*, uint32_t i, engine_str name, engine_str options,
              const engine_transform_vtable** vtable, void** self) -> engine_status* {
-            using Create = engine_status* (*)(engine_str, engine_str,
-                                              const engine_transform_vtable**, void**);
+            using Create =
+                engine_status* (*)(engine_str, engine_str, const engine_transform_vtable**, void**);
             static constexpr Create kCreate[] = {&internal::CreateTransform<Ts>...};
             if (i >= sizeof...(Ts)) return internal::NoSuchKind(i);
             return kCreate[i](name, options, vtable, self);
@@ -237,7 +237,7 @@ constexpr engine_plugin MakePlugin(const PluginInfo& info) {
 }
 
 // ENGINE_PLUGIN(info, engine::Nodes<...>[, engine::Transforms<...>])
-#define ENGINE_PLUGIN(info, ...) \
+#define ENGINE_PLUGIN(info, ...)                                                               \
   extern "C" __attribute__((visibility("default"))) constexpr engine_plugin engine_plugin_v1 = \
       ::engine::MakePlugin<__VA_ARGS__>(info);
 

@@ -31,12 +31,9 @@ inline void DestroyStatus(engine_status* s) noexcept { delete reinterpret_cast<O
 
 // What NewStatus answers when memory is exhausted: static, so that it cannot fail itself.
 inline engine_status* OutOfMemoryStatus() noexcept {
-  static engine_status status = {sizeof(engine_status),
-                                 ENGINE_RESOURCE_EXHAUSTED,
-                                 {"out of memory", 13},
-                                 {nullptr, 0},
-                                 {nullptr, 0},
-                                 [](engine_status*) {}};
+  static engine_status status = {sizeof(engine_status), ENGINE_RESOURCE_EXHAUSTED,
+                                 {"out of memory", 13}, {nullptr, 0},
+                                 {nullptr, 0},          [](engine_status*) {}};
   return &status;
 }
 
@@ -44,7 +41,7 @@ inline engine_status* NewStatus(engine_code code, std::string_view message,
                                 std::string_view plugin = {}, std::string_view node = {}) noexcept {
   try {
     auto* s = new OwnedStatus{{}, std::string(message), std::string(plugin), std::string(node)};
-    s->base = {sizeof(engine_status), code,          Str(s->message),
+    s->base = {sizeof(engine_status), code,         Str(s->message),
                Str(s->plugin),        Str(s->node), &DestroyStatus};
     return &s->base;
   } catch (...) {
@@ -132,8 +129,8 @@ engine_status* Guard(Body&& body) noexcept {
 #define ENGINE_CONCAT(a, b) ENGINE_CONCAT_(a, b)
 
 // Returns from the enclosing function when the expression is an error.
-#define ENGINE_RETURN_IF_ERROR(expr)                      \
-  do {                                                    \
+#define ENGINE_RETURN_IF_ERROR(expr)                                            \
+  do {                                                                          \
     if (::engine::Status engine_s_ = (expr); !engine_s_.ok()) return engine_s_; \
   } while (0)
 

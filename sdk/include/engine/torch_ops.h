@@ -54,7 +54,9 @@ Tensor Call(const char* name, const char* overload, const Args&... args) {
 inline torch::headeronly::IntHeaderOnlyArrayRef Ref(const Ints& v) { return {v.data(), v.size()}; }
 }  // namespace internal
 
-inline ScalarType TypeOf(uint32_t dtype) { return static_cast<ScalarType>(static_cast<int8_t>(dtype)); }
+inline ScalarType TypeOf(uint32_t dtype) {
+  return static_cast<ScalarType>(static_cast<int8_t>(dtype));
+}
 inline uint32_t DtypeOf(const Tensor& t) {
   int32_t dtype = 0;
   Check(aoti_torch_get_dtype(t.get(), &dtype));
@@ -177,9 +179,10 @@ inline Tensor Sum(const Tensor& t, const Ints& dims, bool keep) {
   return torch::stable::sum(t, internal::Ref(dims), keep);
 }
 inline Tensor Mean(const Tensor& t, const Ints& dims, bool keep) {
-  return internal::Call("aten::mean", "dim", t,
-                        std::optional<torch::headeronly::IntHeaderOnlyArrayRef>(internal::Ref(dims)),
-                        keep, std::optional<ScalarType>());
+  return internal::Call(
+      "aten::mean", "dim", t,
+      std::optional<torch::headeronly::IntHeaderOnlyArrayRef>(internal::Ref(dims)), keep,
+      std::optional<ScalarType>());
 }
 inline Tensor Amax(const Tensor& t, const Ints& dims, bool keep) {
   return internal::Call("aten::amax", "", t, internal::Ref(dims), keep);

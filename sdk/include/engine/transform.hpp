@@ -116,10 +116,10 @@ class Transform {
   std::string name_;
 };
 
-#define ENGINE_TRANSFORM(kind, text, phase_)                                                    \
-  const ::engine::TransformInfo& Info() const override {                                        \
-    static const ::engine::TransformInfo info{.name = kind, .doc = text, .phase = phase_};      \
-    return info;                                                                                \
+#define ENGINE_TRANSFORM(kind, text, phase_)                                               \
+  const ::engine::TransformInfo& Info() const override {                                   \
+    static const ::engine::TransformInfo info{.name = kind, .doc = text, .phase = phase_}; \
+    return info;                                                                           \
   }
 
 // True when `name` matches `pattern`, where '*' stands for any text without '.' and "**" for any

@@ -52,8 +52,8 @@ typedef struct engine_logits {
   uint32_t struct_size;
   uint32_t rows;
   uint64_t vocab;
-  const float* data; /* [rows, vocab] */
-  const uint64_t* requests; /* [rows] */
+  const float* data;         /* [rows, vocab] */
+  const uint64_t* requests;  /* [rows] */
   const uint32_t* positions; /* [rows]: position of the token to be chosen */
 } engine_logits;
 
@@ -101,10 +101,10 @@ typedef struct engine_event {
 #define ENGINE_TYPE_TRAIN_STEP "engine.TrainStep/1"
 typedef struct engine_train_step {
   uint32_t struct_size;
-  uint32_t step;   /* from 1 */
-  double loss;     /* mean over the valid tokens of the step, nats */
+  uint32_t step; /* from 1 */
+  double loss;   /* mean over the valid tokens of the step, nats */
   double seconds;
-  uint64_t tokens; /* valid tokens */
+  uint64_t tokens;  /* valid tokens */
   double grad_norm; /* L2 norm over all trainable tensors */
 } engine_train_step;
 

@@ -117,10 +117,17 @@ inline Status ParseByteSize(std::string_view text, uint64_t* out) {
     const char* name;
     double factor;
   };
-  static constexpr Unit kUnits[] = {
-      {"", 1},       {"B", 1},           {"kB", 1e3},        {"KB", 1e3},      {"MB", 1e6},
-      {"GB", 1e9},   {"TB", 1e12},       {"KiB", 1024.0},    {"MiB", 1048576.0},
-      {"GiB", 1073741824.0}, {"TiB", 1099511627776.0}};
+  static constexpr Unit kUnits[] = {{"", 1},
+                                    {"B", 1},
+                                    {"kB", 1e3},
+                                    {"KB", 1e3},
+                                    {"MB", 1e6},
+                                    {"GB", 1e9},
+                                    {"TB", 1e12},
+                                    {"KiB", 1024.0},
+                                    {"MiB", 1048576.0},
+                                    {"GiB", 1073741824.0},
+                                    {"TiB", 1099511627776.0}};
   for (const Unit& u : kUnits) {
     if (unit != u.name) continue;
     const double bytes = number * u.factor;

@@ -46,11 +46,11 @@ typedef enum engine_port_flags {
 
 typedef struct engine_port_desc {
   uint32_t struct_size;
-  uint32_t flags;    /* engine_port_flags */
-  engine_str name;   /* upper case: "NEW" */
-  engine_str type;   /* payload type id: "engine.Tokens/1"; "*": any */
-  engine_str shape;  /* "[rows, vocab]": symbols or numbers; empty: none */
-  engine_str dtype;  /* "f32"; empty: any */
+  uint32_t flags;   /* engine_port_flags */
+  engine_str name;  /* upper case: "NEW" */
+  engine_str type;  /* payload type id: "engine.Tokens/1"; "*": any */
+  engine_str shape; /* "[rows, vocab]": symbols or numbers; empty: none */
+  engine_str dtype; /* "f32"; empty: any */
   engine_str doc;
 } engine_port_desc;
 
@@ -67,10 +67,10 @@ typedef struct engine_slot_desc {
 /* A kind's contract. All that it points to lives as long as the library. */
 typedef struct engine_kind_desc {
   uint32_t struct_size;
-  uint32_t role;           /* engine_role */
-  engine_str name;         /* an identifier; the field of the pipeline's oneof */
-  engine_str doc;          /* first sentence: summary */
-  engine_str options;      /* full name of the options message, or empty */
+  uint32_t role;      /* engine_role */
+  engine_str name;    /* an identifier; the field of the pipeline's oneof */
+  engine_str doc;     /* first sentence: summary */
+  engine_str options; /* full name of the options message, or empty */
   const engine_port_desc* inputs;
   uint32_t input_count;
   uint32_t output_count;
@@ -142,12 +142,12 @@ typedef struct engine_nodes_host {
    * call fails. `type` must be a literal or live as long as the library. */
   engine_status* (*packet_new)(engine_str type, void* payload, void (*free_payload)(void* payload),
                                engine_packet** out);
-  void (*packet_retain)(engine_packet* packet);                 /* [any] */
-  void (*packet_release)(engine_packet* packet);                /* [any] */
-  engine_str (*packet_type)(const engine_packet* packet);       /* [any] */
-  const void* (*packet_payload)(const engine_packet* packet);   /* [any] borrowed from packet */
-  uint64_t (*packet_key)(const engine_packet* packet);          /* [any] place in its stream */
-  uint64_t (*packet_group)(const engine_packet* packet);        /* [any] request or microbatch */
+  void (*packet_retain)(engine_packet* packet);               /* [any] */
+  void (*packet_release)(engine_packet* packet);              /* [any] */
+  engine_str (*packet_type)(const engine_packet* packet);     /* [any] */
+  const void* (*packet_payload)(const engine_packet* packet); /* [any] borrowed from packet */
+  uint64_t (*packet_key)(const engine_packet* packet);        /* [any] place in its stream */
+  uint64_t (*packet_group)(const engine_packet* packet);      /* [any] request or microbatch */
 
   /* All below: on the thread of the call, while it lasts. Ports and slots are numbered as in the
    * contract. */

@@ -9,7 +9,10 @@
 
 typedef struct engine_metric engine_metric; /* lives as long as the process */
 
-typedef enum engine_metric_type { ENGINE_METRIC_COUNTER = 1, ENGINE_METRIC_GAUGE = 2 } engine_metric_type;
+typedef enum engine_metric_type {
+  ENGINE_METRIC_COUNTER = 1,
+  ENGINE_METRIC_GAUGE = 2
+} engine_metric_type;
 
 typedef struct engine_metrics {
   uint32_t struct_size;

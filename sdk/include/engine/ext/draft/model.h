@@ -69,14 +69,14 @@ typedef struct engine_shard {
 typedef struct engine_param_info {
   uint32_t struct_size;
   uint32_t rank;
-  engine_str name; /* as Hugging Face names it: "model.layers.0.mlp.up_proj.weight" */
+  engine_str name;  /* as Hugging Face names it: "model.layers.0.mlp.up_proj.weight" */
   int64_t shape[4]; /* logical, unsharded */
   uint32_t dtype;   /* engine_dtype */
   uint32_t codec;   /* engine_codec */
   uint8_t trainable;
   uint8_t reserved[3];
-  uint32_t shard_count;      /* mesh axes */
-  const engine_shard* shard; /* [shard_count] */
+  uint32_t shard_count;       /* mesh axes */
+  const engine_shard* shard;  /* [shard_count] */
   engine_str tie_group;       /* parameters of one group are one tensor; empty: none */
   engine_str init_key;        /* names the random stream of its initial value */
   engine_str optimizer_group; /* parameters of one group share learning rate and decay */
@@ -190,8 +190,8 @@ typedef struct engine_model_host {
 
   /* --- text ------------------------------------------------------------------------- [any] */
   /* Writes up to `capacity` ids and tells in *count how many there are. */
-  engine_status* (*encode)(const engine_model* model, engine_str text, uint32_t flags,
-                           int32_t* ids, uint64_t capacity, uint64_t* count);
+  engine_status* (*encode)(const engine_model* model, engine_str text, uint32_t flags, int32_t* ids,
+                           uint64_t capacity, uint64_t* count);
   /* Bytes of a token; special tokens give none. Borrowed from the model. */
   engine_status* (*token_bytes)(const engine_model* model, int32_t id, engine_str* out);
   uint8_t (*token_stops)(const engine_model* model, int32_t id); /* end of text or of turn */
@@ -228,8 +228,7 @@ typedef struct engine_model_host {
   uint64_t (*packed_bytes)(const engine_packed* matrix);
   /* x [..., in] of any floating dtype -> [..., out] of the same; activations are quantized per row
    * to int8, products summed in int32, then multiplied by both scales. Not recorded by autograd. */
-  engine_status* (*packed_forward)(engine_packed* matrix, AtenTensorHandle x,
-                                   AtenTensorHandle* y);
+  engine_status* (*packed_forward)(engine_packed* matrix, AtenTensorHandle x, AtenTensorHandle* y);
   /* The dense matrix [out, in] in `dtype`. */
   engine_status* (*packed_dense)(engine_packed* matrix, uint32_t dtype, AtenTensorHandle* out);
 

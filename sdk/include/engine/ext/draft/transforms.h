@@ -42,8 +42,7 @@ typedef struct engine_transform_vtable {
   /* [control] Pure: no weight is read. No site named is an error of the host's. */
   engine_status* (*plan)(void* self, const engine_model* model, const engine_diff* diff);
   /* [control] For each site of the diff, in its order. The host takes *out. */
-  engine_status* (*rewrite)(void* self, engine_model* model, uint32_t site,
-                            engine_site_impl* out);
+  engine_status* (*rewrite)(void* self, engine_model* model, uint32_t site, engine_site_impl* out);
   /* [control] After the last rewrite; may be NULL. */
   engine_status* (*finish)(void* self, engine_model* model);
   void (*destroy)(void* self); /* [control] after the implementations it made are gone */
