@@ -173,6 +173,24 @@ TEST(Load, RefusesWhatCannotFitAndWhatIsNotThere) {
   EXPECT_NE(context.status().message().find("more than the"), std::string_view::npos);
 }
 
+TEST(Step, HeadsThatFitNoVectorAreRefused) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  nlohmann::json config = nlohmann::json::parse(ReadFile(folder.Path("toy/config.json")));
+  config["num_attention_heads"] = 8;
+  config["num_key_value_heads"] = 4;
+  config["head_dim"] = 8;
+  std::ofstream(folder.Path("toy/config.json")) << config.dump();
+  Chain chain("resource { name: \"base\" load { path: \"" + folder.Path("toy") + "\" } }");
+  ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+  const int32_t token = 5;
+  const engine_step_sequence s = {1, &token, 1, 0, nullptr, 0};
+  const engine_step step = {sizeof(engine_step), 1, &s};
+  std::vector<float> logits(320);
+  const Status status = chain.At("base").Step(step, logits.data());
+  EXPECT_NE(status.message().find("heads of 8"), std::string_view::npos) << status.message();
+}
+
 // A file that claims 48 GiB of weights, without taking that room on the disk.
 TEST(Load, AModelThatCannotFitIsRefusedBeforeItIsRead) {
   TempFolder folder;

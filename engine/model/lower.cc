@@ -100,6 +100,11 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
   lowered->config_ = model->config();
   lowered->dtype_ = model->dtype();
   const ModelConfig& c = lowered->config_;
+  // Kernels of attention go over a head's dimensions a whole vector at a time.
+  if (c.head_dim % 16 != 0) {
+    return Error(ENGINE_UNIMPLEMENTED, "heads of ", c.head_dim,
+                 " cannot be served; their size must be a multiple of 16");
+  }
   lowered->rope_ =
       kernels::RopeTable::Make(model->context(), c.head_dim, c.rope_theta, c.rope_divisors);
   if (model->dtype() != ENGINE_F32 && model->dtype() != ENGINE_BF16) {

@@ -70,8 +70,11 @@ struct Trainer : Node {
     }
     if (step_ < options.steps && !call.Cancelled()) return Status();
     call.Finish();
-    return options.has_out ? Save(model.Get(call)) : Status();
+    return SaveOnce(call);
   }
+
+  // An interrupted run keeps what it has trained.
+  Status Close(Call& call) override { return step_ == 0 ? Status() : SaveOnce(call); }
 
  private:
   struct Param {
@@ -150,6 +153,12 @@ struct Trainer : Node {
     return out.Emit(call, std::move(payload));
   }
 
+  Status SaveOnce(Call& call) {
+    if (!options.has_out || saved_) return Status();
+    saved_ = true;
+    return Save(model.Get(call));
+  }
+
   // PEFT's adapter folder: adapter_config.json and adapter_model.safetensors.
   Status Save(engine_model* m) const {
     std::vector<std::string> names;
@@ -202,6 +211,7 @@ struct Trainer : Node {
   std::vector<Param> params_;
   AdamW optimizer_;
   uint32_t step_ = 0;
+  bool saved_ = false;
 };
 
 struct TrainLog : Node {
