@@ -11,7 +11,7 @@ prompt = '$(subst ','\'',$(PROMPT))'
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
-.PHONY: build help setup demo test parity bench asan tsan fuzz format install clean
+.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -23,6 +23,7 @@ help:
 	@echo 'make test         all tests but parity and benchmarks'
 	@echo 'make parity       compare with transformers and PEFT'
 	@echo 'make bench        the benchmarks'
+	@echo 'make bench-generate  decode, prefill, start and memory beside transformers'
 	@echo 'make asan         tests under AddressSanitizer and UBSan'
 	@echo 'make tsan         tests of graph and runtime under ThreadSanitizer'
 	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
@@ -59,6 +60,11 @@ bench: build
 	@$(call compile,$(BUILD),,hop_bench)
 	@$(BUILD)/bin/hop_bench
 	@$(BUILD)/bin/engine bench pipelines/generate.pbtxt $(prompt) --ablate
+
+bench-generate: build
+	@scripts/setup.sh parity
+	@.deps/peers/bin/python bench/generate_vs_transformers.py $(BUILD)/bin/engine \
+	 models/smollm2-135m-instruct.gguf bench/results/generate_vs_transformers.json
 
 # LibTorch is not instrumented; tests/lsan.supp names what it and protobuf never free.
 asan: setup
