@@ -52,7 +52,7 @@ print(json.dumps(out))
 
 
 def engine_round(engine, model, source, dtype, threads, folder):
-    """Two prompts of each length in one process; the second of each is warm."""
+    """Three prompts of each length in one process, of which the last, warm one counts."""
     out = {}
     begin = time.perf_counter()
     process = subprocess.Popen(
@@ -72,13 +72,11 @@ def engine_round(engine, model, source, dtype, threads, folder):
              "--set", "chat=false", "--set", "loop.ignore_eos=true", "--set", "format=JSONL",
              "--set", f"max_tokens={count}"], capture_output=True, text=True, check=True)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
-        # A later prompt waits for the earlier ones: its time to first token is taken from the
-        # trace of the last one alone, by subtracting nothing when it ran by itself.
         last = lines[-1]
         out[name] = dict(ids=last["ids"], margins=last["margins"], prompt=len(last["prompt_ids"]),
                          decode=last["tokens_per_s"])
         out["peak_bytes"] = max(out.get("peak_bytes", 0), last["peak_bytes"])
-    # Prefill by itself: two processes that differ by one more warm prompt of a single token.
+    # Prefill by itself: two processes that differ by three more warm prompts.
     times = []
     for repeats in (1, 4):
         path = f"{folder}/prompts"
