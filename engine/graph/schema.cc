@@ -9,6 +9,7 @@
 #include <set>
 
 #include "engine/graph/schema_parts.h"
+#include "engine/wire.hpp"
 
 namespace engine::graph {
 
@@ -319,30 +320,9 @@ std::string DescribeAnnotations(const Annotations& a) {
 }
 
 std::optional<uint64_t> ParseByteSize(std::string_view text) {
-  double number = 0;
-  auto [end, problem] =
-      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
-  if (problem != std::errc() || !(number >= 0)) return std::nullopt;
-  std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  while (!unit.empty() && unit[0] == ' ') unit.remove_prefix(1);
-  static constexpr std::pair<std::string_view, double> kUnits[] = {{"", 1},
-                                                                   {"B", 1},
-                                                                   {"kB", 1e3},
-                                                                   {"KB", 1e3},
-                                                                   {"MB", 1e6},
-                                                                   {"GB", 1e9},
-                                                                   {"TB", 1e12},
-                                                                   {"KiB", 1024.0},
-                                                                   {"MiB", 1048576.0},
-                                                                   {"GiB", 1073741824.0},
-                                                                   {"TiB", 1099511627776.0}};
-  for (const auto& [name, factor] : kUnits) {
-    if (unit != name) continue;
-    const double bytes = number * factor;
-    if (bytes > 9e18) return std::nullopt;
-    return static_cast<uint64_t>(bytes);
-  }
-  return std::nullopt;
+  uint64_t bytes = 0;
+  if (!wire::ParseByteSize(text, &bytes).ok()) return std::nullopt;
+  return bytes;
 }
 
 }  // namespace engine::graph

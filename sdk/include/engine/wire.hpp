@@ -5,6 +5,7 @@
 #define ENGINE_WIRE_HPP_
 
 #include <bit>
+#include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -103,16 +104,16 @@ class Reader {
 
 // "1GiB", "512 MiB", "1.5GB", "4096": a size in bytes; binary and decimal units.
 inline Status ParseByteSize(std::string_view text, uint64_t* out) {
-  size_t used = 0;
-  double number = 0;
-  try {
-    number = std::stod(std::string(text), &used);
-  } catch (const std::exception&) {
+  const auto wrong = [&] {
     return Error(ENGINE_INVALID_ARGUMENT, "size '", text,
-                 "' does not begin with a number; write \"512MiB\" or \"1GiB\"");
-  }
-  while (used < text.size() && text[used] == ' ') ++used;
-  const std::string_view unit = text.substr(used);
+                 "' is not a number of bytes; write \"512MiB\" or \"1GiB\"");
+  };
+  double number = 0;
+  const auto [end, problem] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  if (problem != std::errc() || !(number >= 0)) return wrong();
+  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  while (!unit.empty() && unit[0] == ' ') unit.remove_prefix(1);
   struct Unit {
     const char* name;
     double factor;
@@ -131,12 +132,11 @@ inline Status ParseByteSize(std::string_view text, uint64_t* out) {
   for (const Unit& u : kUnits) {
     if (unit != u.name) continue;
     const double bytes = number * u.factor;
-    if (!(bytes >= 0) || bytes > 9e18) break;
+    if (bytes > 9e18) break;
     *out = static_cast<uint64_t>(bytes);
     return Status();
   }
-  return Error(ENGINE_INVALID_ARGUMENT, "size '", text,
-               "' is not a number of bytes; write \"512MiB\" or \"1GiB\"");
+  return wrong();
 }
 
 }  // namespace engine::wire
