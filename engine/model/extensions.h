@@ -1,4 +1,4 @@
-// Ids of implementation tables that only the engine and its shipped plugins speak of.
+// Asks what stands at a site what it is made of.
 #ifndef ENGINE_MODEL_EXTENSIONS_H_
 #define ENGINE_MODEL_EXTENSIONS_H_
 

@@ -18,7 +18,6 @@ class Lowered {
   static Status Make(Model* model, std::shared_ptr<Lowered>* out);
   // As Model::Step. One call at a time.
   Status Step(Model* model, const engine_step& step, float* logits);
-  bool keeps_kv() const { return !kv_.empty(); }
 
  private:
   // y (+)= low rank of x: scale * B (A x).
