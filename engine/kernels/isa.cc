@@ -14,7 +14,10 @@ Isa Detect() {
       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
     return Isa::kAvx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::kAvx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    return Isa::kAvx2;
+  }
 #endif
   return Isa::kPlain;
 }

@@ -4,13 +4,23 @@
 #ifndef ENGINE_KERNELS_KERNELS_H_
 #define ENGINE_KERNELS_KERNELS_H_
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "engine/kernels/packed.h"
+#include "engine/kernels/road.h"
 
 namespace engine::kernels {
+
+template <typename T>
+void Reserve(std::vector<T>* v, int64_t size) {
+  if (v->size() < static_cast<size_t>(size)) v->resize(static_cast<size_t>(size));
+}
+
+// ---- products -------------------------------------------------------------------- multiply.cc
 
 // y[m, n] = x[m, :] · w[n, :], or with `add`: y += scale * (...).
 struct Product {
@@ -21,16 +31,33 @@ struct Product {
   float scale = 1.0f;
 };
 
-// What Multiply keeps between calls, so that it allocates nothing when shapes repeat.
-struct Scratch {
-  std::vector<uint16_t> bf16;  // activations rounded to bf16
-  std::vector<uint8_t> u8;     // activations quantized, plus 128
-  std::vector<float> scales;   // one a row
+// What products share: x [rows, in] with row stride ldx, normalized first where `norm` is given.
+struct Rows {
+  const float* x = nullptr;
+  int64_t ldx = 0, rows = 0;
+  const float* norm = nullptr;  // weight of an RMS norm over the row
+  float eps = 0;
+  float* normed = nullptr;  // [rows, in], with norm: receives the normalized rows
 };
 
-// All products share x [rows, in] with row stride ldx; their matrices may differ in format.
-void Multiply(const float* x, int64_t ldx, int64_t rows, std::span<const Product> products,
-              Scratch* scratch);
+// What Multiply keeps between calls, so that it allocates nothing when shapes repeat.
+struct Scratch {
+  struct Codes {
+    int64_t group = -1;
+    std::vector<int8_t> q;      // [rows, padded in]
+    std::vector<float> scales;  // [rows, groups]
+    std::vector<int32_t> sums;  // [rows, groups]
+  };
+  std::vector<uint16_t> bf16;  // activations rounded to bf16
+  std::vector<Codes> codes;    // activations quantized, by group size
+};
+
+// The matrices may differ in format. With `silu_pair` there are two products of the same shape, and
+// the first becomes silu(first) * second (the second is left undefined).
+void Multiply(const Rows& rows, std::span<const Product> products, Scratch* scratch,
+              bool silu_pair = false);
+
+// ---- element-wise ----------------------------------------------------------------- kernels.cc
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row.
 void RmsNorm(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* y);
@@ -46,31 +73,71 @@ struct RopeTable {
   static RopeTable Make(int64_t positions, int64_t head_dim, double theta,
                         std::span<const double> divisors = {});
 };
-// Rotates `heads` heads of head_dim at x in place, for one position.
-void Rope(float* x, int64_t heads, int64_t head_dim, int64_t position, const RopeTable& table);
 
-// Keys and values in pages; see engine_kv_view for the layout of a page.
+// ---- attention ------------------------------------------------------------------ attention.cc
+
+inline constexpr int64_t kMostHeadDim = 256;
+
+// Keys and values of one block in pages; see engine_kv_view.
 struct PagedKv {
+  KvFormat format = KvFormat::kF32;
+  char* base = nullptr;
+  int64_t stride = 0;       // bytes from page to page
   int64_t page_tokens = 0;  // a multiple of 16
   int64_t kv_heads = 0, head_dim = 0;
-  std::span<float* const> pages;  // of one sequence, in order
+  // Bytes of one page of one block.
+  static int64_t PageBytes(KvFormat format, int64_t page_tokens, int64_t kv_heads,
+                           int64_t head_dim);
 };
 // Writes key and value [kv_heads, head_dim] of one position.
-void KvWrite(const PagedKv& kv, int64_t position, const float* key, const float* value);
+void KvWrite(const PagedKv& kv, const int32_t* blocks, int64_t position, const float* key,
+             const float* value);
+// The stored key and value of one position, decoded; for tests and tools.
+void KvRead(const PagedKv& kv, const int32_t* blocks, int64_t position, float* key, float* value);
 
-// Attention of `tokens` new tokens of one sequence at positions start...: q [tokens, heads,
-// head_dim] with row stride ldq, causal over the pages; out has the same layout, stride ldo.
+// `tokens` new tokens of one sequence at positions start...: q [tokens, heads, head_dim], k and v
+// [tokens, kv_heads, head_dim], all before rotation. out is laid out as q.
 struct AttentionJob {
-  PagedKv kv;
+  const int32_t* blocks = nullptr;
   const float* q = nullptr;
+  const float* k = nullptr;
+  const float* v = nullptr;
   float* out = nullptr;
-  int64_t ldq = 0, ldo = 0;
-  int64_t tokens = 0, start = 0, heads = 0;
+  int64_t tokens = 0, start = 0;
 };
-void Attention(std::span<const AttentionJob> jobs, std::vector<float>* scratch);
+struct AttentionScratch {
+  struct Item {
+    int32_t job, kv_head, token, tokens, first_part, parts;
+  };
+  struct Part {
+    int32_t item, stretch;  // stretch -1: all of them
+  };
+  std::vector<Item> items;
+  std::vector<Part> parts;
+  std::vector<float> states;  // of parts, when items are split
+  std::vector<std::atomic<int32_t>> left;
+};
+// Rotates, writes keys and values to their pages, and attends causally over the pages. Row strides
+// are heads * head_dim for q and out, kv_heads * head_dim for k and v.
+void Attention(const PagedKv& kv, int64_t heads, std::span<const AttentionJob> jobs,
+               const RopeTable& rope, AttentionScratch* scratch);
 
-// Quantizes a row to q in -127..127 with one scale: absmax / 127, round to nearest even.
-float QuantizeRow(const float* x, int64_t count, int8_t* q);
+// ---- choosing ----------------------------------------------------------------------- sample.cc
+
+struct Sampling {
+  double temperature = 0, top_p = 1;
+  int64_t top_k = 0;
+  double draw = 0;  // in [0, 1)
+};
+// Chooses from one row of logits: the greatest (the first of equals) at temperature 0, else by the
+// draw. -1 when the row holds a NaN or nothing above minus infinity. The margin is the greatest
+// logit less the second. `scratch` keeps what is needed between calls.
+struct SampleScratch {
+  std::vector<float> weights;
+  std::vector<std::pair<float, int32_t>> kept;
+};
+int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, SampleScratch* scratch,
+                  float* margin);
 
 }  // namespace engine::kernels
 

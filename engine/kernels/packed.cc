@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/util.hpp"
+
 namespace engine::kernels {
 
 Status Pages::Make(uint64_t bytes, Pages* out) {
@@ -33,35 +35,76 @@ Pages::~Pages() {
   if (data_ != nullptr) munmap(data_, bytes_);
 }
 
-Status PackedMatrix::Make(Format format, int64_t out, int64_t in,
-                          std::shared_ptr<PackedMatrix>* made) {
+Status PackedMatrix::Allocate(int64_t out, int64_t in) {
+  out_ = out;
+  in_ = in;
+  return Pages::Make(static_cast<uint64_t>(panels() * panel_bytes_), &pages_);
+}
+
+namespace {
+
+Status CheckShape(int64_t out, int64_t in) {
   constexpr int64_t kMost = int64_t{1} << 31;
   if (out <= 0 || in <= 0 || out > kMost || in > kMost || out > (int64_t{1} << 40) / in) {
     return Error(ENGINE_INVALID_ARGUMENT, "a matrix of ", out, " x ", in, " cannot be packed");
   }
+  return Status();
+}
+
+}  // namespace
+
+Status PackedMatrix::Make(Format format, int64_t out, int64_t in,
+                          std::shared_ptr<PackedMatrix>* made) {
+  ENGINE_RETURN_IF_ERROR(CheckShape(out, in));
   auto matrix = std::make_shared<PackedMatrix>();
-  const int64_t width = format == Format::kF32 ? 1 : format == Format::kBf16 ? 2 : 4;
   matrix->format_ = format;
-  matrix->out_ = out;
-  matrix->in_ = in;
+  const int64_t width = format == Format::kF32 ? 1 : 2;
   matrix->groups_ = (in + width - 1) / width;
-  const int64_t panels = (out + kPanel - 1) / kPanel;
-  ENGINE_RETURN_IF_ERROR(
-      Pages::Make(static_cast<uint64_t>(panels * matrix->groups_ * kPanel * 4), &matrix->pages_));
-  if (format == Format::kS8) {
-    matrix->scales_.resize(static_cast<size_t>(panels * kPanel));
-    matrix->sums_.resize(static_cast<size_t>(panels * kPanel));
-  }
+  matrix->panel_bytes_ = matrix->groups_ * kPanel * 4;
+  ENGINE_RETURN_IF_ERROR(matrix->Allocate(out, in));
   *made = std::move(matrix);
   return Status();
 }
 
-uint64_t PackedMatrix::bytes() const { return pages_.bytes() + scales_.size() * 8; }
+Status PackedMatrix::MakeInt(const IntScheme& scheme, int64_t out, int64_t in,
+                             std::shared_ptr<PackedMatrix>* made) {
+  ENGINE_RETURN_IF_ERROR(CheckShape(out, in));
+  // A whole row's products add up to at most 255 * 127 * in, which has to fit 31 bits.
+  constexpr int64_t kLongest = 65536;
+  const int64_t longest = scheme.group == 0 ? in : scheme.group;
+  if ((scheme.bits != 8 && scheme.bits != 4) || (scheme.minimum && scheme.bits != 4) ||
+      scheme.group < 0 || scheme.group % 32 != 0 || longest > kLongest ||
+      (scheme.bits == 4 && (scheme.group != 32 || in % 32 != 0))) {
+    return Error(ENGINE_INVALID_ARGUMENT, "a matrix of ", out, " x ", in, " cannot be packed in ",
+                 scheme.bits, " bits with groups of ", scheme.group,
+                 "; 8 bits take groups of a multiple of 32 up to ", kLongest,
+                 " or whole rows that long, 4 bits take groups of 32");
+  }
+  auto matrix = std::make_shared<PackedMatrix>();
+  matrix->format_ = Format::kInt;
+  matrix->scheme_ = scheme;
+  matrix->in_ = in;
+  const int64_t padded = (in + 3) / 4 * 4;
+  matrix->group_size_ = scheme.group == 0 ? padded : scheme.group;
+  matrix->groups_ = (padded + matrix->group_size_ - 1) / matrix->group_size_;
+  const int64_t scale_bytes = kPanel * (scheme.group == 0 ? 4 : 2) * (scheme.minimum ? 2 : 1);
+  matrix->group_bytes_ = matrix->CodeBytes(matrix->group_size_) + scale_bytes;
+  matrix->panel_bytes_ = (matrix->groups_ - 1) * matrix->group_bytes_ +
+                         matrix->CodeBytes(matrix->GroupLength(matrix->groups_ - 1)) + scale_bytes;
+  ENGINE_RETURN_IF_ERROR(matrix->Allocate(out, in));
+  *made = std::move(matrix);
+  return Status();
+}
+
+int64_t PackedMatrix::GroupLength(int64_t group) const {
+  const int64_t padded = (in_ + 3) / 4 * 4;
+  return std::min(group_size_, padded - group * group_size_);
+}
 
 void PackedMatrix::SetRows(int64_t first, int64_t count, const float* rows) {
-  void* const at = const_cast<void*>(panel(first / kPanel));
+  char* const at = panel(first / kPanel);
   if (format_ == Format::kF32) {
-    auto* to = static_cast<float*>(at);
+    auto* to = reinterpret_cast<float*>(at);
     // Blocks of k keep the 32 rows that are read at once within the first-level cache.
     for (int64_t k0 = 0; k0 < in_; k0 += 64) {
       const int64_t k1 = std::min(in_, k0 + 64);
@@ -72,7 +115,7 @@ void PackedMatrix::SetRows(int64_t first, int64_t count, const float* rows) {
     }
     return;
   }
-  auto* to = static_cast<uint16_t*>(at);
+  auto* to = reinterpret_cast<uint16_t*>(at);
   for (int64_t k0 = 0; k0 < in_; k0 += 64) {
     const int64_t k1 = std::min(in_, k0 + 64);
     for (int64_t r = 0; r < count; ++r) {
@@ -84,38 +127,85 @@ void PackedMatrix::SetRows(int64_t first, int64_t count, const float* rows) {
   }
 }
 
-void PackedMatrix::SetRowS8(int64_t row, const int8_t* q, float scale) {
-  auto* to = static_cast<int8_t*>(const_cast<void*>(panel(row / kPanel)));
+void PackedMatrix::SetRowInt8(int64_t row, const int8_t* q, const float* scales) {
   const int64_t lane = row % kPanel;
-  int32_t sum = 0;
-  for (int64_t k = 0; k < in_; ++k) {
-    to[(k / 4) * kPanel * 4 + lane * 4 + (k & 3)] = q[k];
-    sum += q[k];
+  for (int64_t g = 0; g < groups_; ++g) {
+    char* const at = panel(row / kPanel) + GroupOffset(g);
+    const int64_t length = GroupLength(g), first = g * group_size_;
+    auto* codes = reinterpret_cast<uint8_t*>(at);
+    for (int64_t k = 0; k < length && first + k < in_; ++k) {
+      codes[(k / 4) * kPanel * 4 + lane * 4 + (k & 3)] = static_cast<uint8_t>(q[first + k] + 128);
+    }
+    char* const scale = at + CodeBytes(length);
+    if (scheme_.group == 0) {
+      reinterpret_cast<float*>(scale)[lane] = scales[g];
+    } else {
+      reinterpret_cast<uint16_t*>(scale)[lane] = FloatToHalf(scales[g]);
+    }
   }
-  scales_[static_cast<size_t>(row)] = scale;
-  sums_[static_cast<size_t>(row)] = sum;
+}
+
+void PackedMatrix::SetRowsBlocks(int64_t first, int64_t count, const uint8_t* const* rows) {
+  const int64_t data = scheme_.bits == 8 ? 32 : 16;
+  const int64_t head = scheme_.minimum ? 4 : 2;
+  const int64_t words = data / 4;
+  for (int64_t g = 0; g < groups_; ++g) {
+    char* const at = panel(first / kPanel) + GroupOffset(g);
+    auto* codes = reinterpret_cast<uint32_t*>(at);
+    auto* scales = reinterpret_cast<uint16_t*>(at + CodeBytes(32));
+    for (int64_t r = 0; r < count; ++r) {
+      const uint8_t* block = rows[r] + g * (data + head);
+      __builtin_memcpy(scales + r, block, 2);
+      if (scheme_.minimum) __builtin_memcpy(scales + kPanel + r, block + 2, 2);
+      // A word of four bytes holds four neighbours (8 bits), or the low and high nibbles that lie
+      // 16 apart (4 bits), as the layout has them.
+      for (int64_t w = 0; w < words; ++w) {
+        uint32_t word;
+        __builtin_memcpy(&word, block + head + 4 * w, 4);
+        codes[w * kPanel + r] = scheme_.bits == 8 ? word ^ 0x80808080u : word;
+      }
+    }
+  }
 }
 
 void PackedMatrix::GetRow(int64_t row, float* to) const {
-  const void* at = panel(row / kPanel);
+  const char* at = panel(row / kPanel);
   const int64_t lane = row % kPanel;
   switch (format_) {
     case Format::kF32:
-      for (int64_t k = 0; k < in_; ++k) to[k] = static_cast<const float*>(at)[k * kPanel + lane];
+      for (int64_t k = 0; k < in_; ++k) {
+        to[k] = reinterpret_cast<const float*>(at)[k * kPanel + lane];
+      }
       return;
     case Format::kBf16:
       for (int64_t k = 0; k < in_; ++k) {
-        to[k] =
-            FromBf16(static_cast<const uint16_t*>(at)[(k / 2) * kPanel * 2 + lane * 2 + (k & 1)]);
+        to[k] = FromBf16(
+            reinterpret_cast<const uint16_t*>(at)[(k / 2) * kPanel * 2 + lane * 2 + (k & 1)]);
       }
       return;
-    case Format::kS8: {
-      const float scale = scales_[static_cast<size_t>(row)];
-      for (int64_t k = 0; k < in_; ++k) {
-        to[k] = scale * static_cast<float>(static_cast<const int8_t*>(
-                            at)[(k / 4) * kPanel * 4 + lane * 4 + (k & 3)]);
+    case Format::kInt:
+      break;
+  }
+  const int offset = scheme_.bits == 8 ? 128 : scheme_.minimum ? 0 : 8;
+  for (int64_t g = 0; g < groups_; ++g) {
+    const char* const group = at + GroupOffset(g);
+    const int64_t length = GroupLength(g), first = g * group_size_;
+    const auto* codes = reinterpret_cast<const uint8_t*>(group);
+    const char* const scales = group + CodeBytes(length);
+    const auto* halves = reinterpret_cast<const uint16_t*>(scales);
+    const float scale = scheme_.group == 0 ? reinterpret_cast<const float*>(scales)[lane]
+                                           : HalfToFloat(halves[lane]);
+    const float minimum = scheme_.minimum ? HalfToFloat(halves[kPanel + lane]) : 0.0f;
+    for (int64_t k = 0; k < length && first + k < in_; ++k) {
+      int code;
+      if (scheme_.bits == 8) {
+        code = codes[(k / 4) * kPanel * 4 + lane * 4 + (k & 3)];
+      } else {
+        const int64_t half = k % (length / 2);
+        const uint8_t byte = codes[(half / 4) * kPanel * 4 + lane * 4 + (half & 3)];
+        code = k < length / 2 ? byte & 15 : byte >> 4;
       }
-      return;
+      to[first + k] = scale * static_cast<float>(code - offset) + minimum;
     }
   }
 }

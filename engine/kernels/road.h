@@ -1,4 +1,4 @@
-// What each instruction-set road implements; kernels.cc splits the work and calls the active one.
+// What each instruction-set road implements; the callers split the work and call the active one.
 #ifndef ENGINE_KERNELS_ROAD_H_
 #define ENGINE_KERNELS_ROAD_H_
 
@@ -8,47 +8,90 @@ namespace engine::kernels {
 
 // One product over panels [begin, end).
 struct PanelArgs {
-  const char* panels;  // of panel 0
-  int64_t groups;      // groups of the inner dimension a panel
-  const void* x;       // f32 rows, bf16 rows or u8 rows
-  int64_t ldx;         // in elements of x
+  const char* panels;   // of panel 0
+  int64_t panel_bytes;  // from one panel to the next
+  int64_t groups;       // dense: steps of the inner dimension; int: groups of a row
+  const void* x;        // f32 rows, bf16 rows or s8 rows
+  int64_t ldx;          // in elements of x
   int64_t rows;
   float* y;
   int64_t ldy, out;
-  bool add;
-  float scale;
-  const float* row_scales;  // s8
-  const float* scales;      // s8
-  const int32_t* sums;      // s8
+  bool add;     // y += scale * product
+  float scale;  // used with add
+  // int only
+  int64_t group_size, group_bytes, last_length;  // see PackedMatrix
+  bool whole;                                    // one group, scales in f32
+  const float* x_scales;                         // [rows][groups]
+  const int32_t* x_sums;                         // [rows][groups]: of the codes of x
 };
 
-struct AttendArgs {
-  const float* const* pages;
-  int64_t page_tokens, head_dim;
-  int64_t key_offset, value_offset;  // of the kv head, within a page, in floats
-  const float* const* q;             // [rows] -> [head_dim]
-  float* const* out;                 // [rows] -> [head_dim]
-  const int64_t* lengths;            // [rows]: positions that the row sees
-  int64_t rows;                      // at most kAttendRows
-  float* scores;                     // [kAttendRows, padded length]
-  int64_t score_stride;
-  float softmax_scale;
-};
+// How keys and values lie; see engine_kv_view.
+enum class KvFormat { kF32, kF16, kInt8 };
+
 inline constexpr int64_t kAttendRows = 12;
+// Attention adds up the context in stretches of that many positions, each by itself, and folds the
+// stretches in order: so the bits do not depend on who computes which stretch.
+inline constexpr int64_t kStretch = 128;
+
+// Rows of one key head against positions [begin, end) of one sequence, end - begin <= kStretch and
+// begin a multiple of it.
+struct AttendArgs {
+  KvFormat format;
+  const char* base;  // page i begins at base + blocks[i] * stride
+  int64_t stride;
+  const int32_t* blocks;
+  int64_t page_tokens, head_dim;
+  int64_t keys, values, key_scales, value_scales;  // of the key head, in bytes within a page
+  const float* q;                                  // [rows][head_dim]
+  const int8_t* q8;                                // int8: [rows][head_dim]
+  const float* q_scales;                           // int8: [rows]
+  const int32_t* q_sums;                           // int8: [rows]
+  const int64_t* lengths;                          // [rows]: positions that the row sees
+  int64_t rows;                                    // at most kAttendRows
+  float softmax_scale;
+  float* scores;  // [kAttendRows][kStretch]
+};
+// Of some rows over some stretches: maximum of the scores, sum of exponentials, and the values
+// weighted by these, [rows][head_dim]. A row that saw nothing has most = -infinity.
+struct AttendState {
+  float* most;
+  float* sum;
+  float* values;
+};
 
 struct Road {
   void (*panels_f32)(const PanelArgs&, int64_t begin, int64_t end);
   void (*panels_bf16)(const PanelArgs&, int64_t begin, int64_t end);
-  void (*panels_s8)(const PanelArgs&, int64_t begin, int64_t end);
+  void (*panels_int8)(const PanelArgs&, int64_t begin, int64_t end);
+  void (*panels_int4)(const PanelArgs&, int64_t begin, int64_t end);
+  void (*panels_int4_minimum)(const PanelArgs&, int64_t begin, int64_t end);
   void (*rms_norm)(const float* x, int64_t width, const float* weight, float eps, float* y);
   void (*silu_multiply)(float* gate, const float* up, int64_t count);
-  void (*attend)(const AttendArgs&);
-  float (*quantize_row)(const float* x, int64_t count, uint8_t* plus128);
+  // Rotates pairs (x[i], x[i + half]) of each head by cos[i], sin[i].
+  void (*rope)(const float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin,
+               float* y);
+  // Codes in -127..127 by groups of `group`, one scale (absmax / 127) and the sum of codes each.
+  void (*quantize)(const float* x, int64_t count, int64_t group, int8_t* q, float* scales,
+                   int32_t* sums);
+  void (*to_bf16)(const float* x, int64_t count, uint16_t* y);
+  void (*attend)(const AttendArgs&, int64_t begin, int64_t end, const AttendState& out);
+  // state = state then more; row by row.
+  void (*attend_fold)(const AttendState& state, const AttendState& more, int64_t rows,
+                      int64_t head_dim);
+  // y = values / sum for one row.
+  void (*attend_finish)(const float* values, float sum, int64_t head_dim, float* y);
+  // Greatest of x, where it is first, and the greatest of the others; a NaN gives index -1.
+  void (*greatest)(const float* x, int64_t count, float* first, float* second, int64_t* index);
+  // w = exp((x - top) * inverse_temperature); gives the sum over lanes in fixed order.
+  float (*exp_weights)(const float* x, int64_t count, float top, float inverse_temperature,
+                       float* w);
 };
 
 const Road& PlainRoad();
 const Road& Avx2Road();
 const Road& Avx512Road();
+// Of the active instruction set.
+const Road& ActiveRoad();
 
 }  // namespace engine::kernels
 

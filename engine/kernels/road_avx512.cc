@@ -14,6 +14,9 @@ struct V {
   static constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
   static constexpr int kWide = 4;       // panels at once for one row: 8 chains
   static constexpr int kValueRows = 6;
+  static constexpr int kIntRows = 6;  // 24 sums and totals of 32 registers
+  static constexpr int kIntVectors = 2;
+  static constexpr int kScoreVectors = 2;
   using F = __m512;
   using I = __m512i;
   static F Zero() { return _mm512_setzero_ps(); }
@@ -21,14 +24,12 @@ struct V {
   static F Set1(float v) { return _mm512_set1_ps(v); }
   static I Set1I(int32_t v) { return _mm512_set1_epi32(v); }
   static F Load(const float* p) { return _mm512_loadu_ps(p); }
-  static I LoadI(const int32_t* p) { return _mm512_loadu_si512(p); }
   static void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
   static void StoreI(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
-  static I SubI(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static I AddI(I a, I b) { return _mm512_add_epi32(a, b); }
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
-  static I MulI(I a, I b) { return _mm512_mullo_epi32(a, b); }
   static F Div(F a, F b) { return _mm512_div_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Max(F a, F b) { return _mm512_max_ps(a, b); }
@@ -44,14 +45,31 @@ struct V {
     return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x),
                             reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)));
   }
-  static I Dot4(I acc, uint32_t four, const char* w) {
-    return _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(static_cast<int>(four)),
-                               _mm512_loadu_si512(w));
+  static I Dot4(I acc, I codes, uint32_t four) {
+    return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(static_cast<int>(four)));
+  }
+  static I LoadCodes(const char* p) { return _mm512_loadu_si512(p); }
+  static I LowNibbles(I both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }
+  static I HighNibbles(I both) {
+    return _mm512_and_si512(_mm512_srli_epi32(both, 4), _mm512_set1_epi8(15));
+  }
+  static I FlipSigns(I codes) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
+  static F LoadHalf(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static I LoadI8(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void StoreI8(int8_t* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
+  // 1 in the lanes that hold a NaN, else 0.
+  static F NanOnes(F v) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_ps(1.0f));
   }
 };
 
 #include "engine/kernels/road_inl.h"
-
 }  // namespace
 
 const Road& Avx512Road() { return kRoad; }

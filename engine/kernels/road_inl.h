@@ -4,7 +4,7 @@
 //
 // V offers: F (float vector), I (int32 vector); Zero, Set1, Load, Store, Add, Sub, Mul, Div, Fma
 // (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), and for
-// the dot products Dot2 (bf16 pairs into float) and Dot4 (u8 x s8 quadruples into int32).
+// the dot products Dot2 (bf16 pairs into float) and Dot4 (u8 x s8 quadruples into int32, exact).
 
 constexpr int64_t kL = V::kLanes;
 constexpr int kVecs = static_cast<int>(32 / kL);  // vectors a panel
@@ -35,17 +35,6 @@ struct Bf16Dot {
     return V::Dot2(acc, pair, w);
   }
 };
-struct S8Dot {
-  using Acc = V::I;
-  using X = uint8_t;
-  static Acc Zero() { return V::ZeroI(); }
-  static Acc Step(Acc acc, const uint8_t* x, int64_t group, const char* w) {
-    uint32_t four;
-    __builtin_memcpy(&four, x + 4 * group, 4);
-    return V::Dot4(acc, four, w);
-  }
-};
-
 inline void StoreOutputs(const PanelArgs& a, F value, int64_t row, int64_t n) {
   float* y = a.y + row * a.ldy + n;
   if (n + kL <= a.out) {
@@ -73,7 +62,7 @@ inline void Tile(const PanelArgs& a, int64_t row, int64_t panel) {
     for (int v = 0; v < P * kVecs; ++v) acc[m][v] = Dot::Zero();
   }
   const auto* x = static_cast<const typename Dot::X*>(a.x) + row * a.ldx;
-  const int64_t panel_bytes = a.groups * 128;
+  const int64_t panel_bytes = a.panel_bytes;
   const char* w = a.panels + panel * panel_bytes;
   for (int64_t g = 0; g < a.groups; ++g, w += 128) {
     for (int p = 0; p < P; ++p) {
@@ -89,16 +78,7 @@ inline void Tile(const PanelArgs& a, int64_t row, int64_t panel) {
     for (int v = 0; v < P * kVecs; ++v) {
       const int64_t n = panel * 32 + v * kL;
       if (n >= a.out) break;
-      if constexpr (std::is_same_v<Dot, S8Dot>) {
-        // x was shifted by 128 to be unsigned; that adds 128 times the sum of the weights.
-        const auto shift = V::MulI(V::Set1I(128), V::LoadI(a.sums + n));
-        const F exact = V::ToFloat(V::SubI(acc[m][v], shift));
-        StoreOutputs(a,
-                     V::Mul(V::Mul(exact, V::Set1(a.row_scales[row + m])), V::Load(a.scales + n)),
-                     row + m, n);
-      } else {
-        StoreOutputs(a, acc[m][v], row + m, n);
-      }
+      StoreOutputs(a, acc[m][v], row + m, n);
     }
   }
 }
@@ -197,113 +177,155 @@ void SiluMultiplyRow(float* gate, const float* up, int64_t count) {
   }
 }
 
-float QuantizeRowU8(const float* x, int64_t count, uint8_t* q) {
-  F most = V::Zero();
+void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* scales,
+              int32_t* sums) {
+  for (int64_t first = 0; first < count; first += group, ++scales, ++sums) {
+    const int64_t end = Least(count, first + group);
+    const int64_t vectors = first + (end - first) / kL * kL;
+    F most = V::Zero();
+    F taint = V::Zero();  // stays 0 unless something is not finite
+    for (int64_t i = first; i < vectors; i += kL) {
+      const F v = V::Load(x + i);
+      most = V::Max(most, V::Max(v, V::Sub(V::Zero(), v)));
+      taint = V::Fma(v, V::Zero(), taint);
+    }
+    float top = MaxLanes(most);
+    float bad = SumLanes(taint);
+    for (int64_t i = vectors; i < end; ++i) {
+      top = __builtin_fabsf(x[i]) > top ? __builtin_fabsf(x[i]) : top;
+      bad += x[i] * 0.0f;
+    }
+    *scales = top / 127.0f + bad;
+    const float inverse = top > 0 && bad == 0 ? 127.0f / top : 0.0f;
+    typename V::I sum = V::ZeroI();
+    for (int64_t i = first; i < vectors; i += kL) {
+      const auto codes = V::ToInt(V::Round(V::Mul(V::Load(x + i), V::Set1(inverse))));
+      sum = V::AddI(sum, codes);
+      V::StoreI8(q + i, codes);
+    }
+    alignas(64) int32_t lanes[kL];
+    V::StoreI(lanes, sum);
+    int32_t total = 0;
+    for (int64_t i = 0; i < kL; ++i) total += lanes[i];
+    for (int64_t i = vectors; i < end; ++i) {
+      const auto code = static_cast<int32_t>(__builtin_rintf(x[i] * inverse));
+      q[i] = static_cast<int8_t>(code);
+      total += code;
+    }
+    *sums = total;
+  }
+}
+
+void ToBf16Row(const float* x, int64_t count, uint16_t* y) {
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, x + i, 4);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const uint32_t nan = (bits >> 16) | 0x40u;
+    y[i] = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+  }
+}
+
+void RopeRow(const float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin,
+             float* y) {
+  const int64_t half = head_dim / 2;
+  for (int64_t h = 0; h < heads; ++h, x += head_dim, y += head_dim) {
+    int64_t i = 0;
+    for (; i + kL <= half; i += kL) {
+      const F u = V::Load(x + i), v = V::Load(x + half + i);
+      const F c = V::Load(cos + i), s = V::Load(sin + i);
+      V::Store(y + i, V::Sub(V::Mul(u, c), V::Mul(v, s)));
+      V::Store(y + half + i, V::Add(V::Mul(v, c), V::Mul(u, s)));
+    }
+    for (; i < half; ++i) {
+      const float u = x[i], v = x[half + i];
+      y[i] = u * cos[i] - v * sin[i];
+      y[half + i] = v * cos[i] + u * sin[i];
+    }
+  }
+}
+
+// ---- choosing ---------------------------------------------------------------------------------
+
+void Greatest(const float* x, int64_t count, float* first, float* second, int64_t* index) {
+  // The two greatest of each lane, and whether anything was a NaN.
+  F top = V::Set1(-INFINITY), next = V::Set1(-INFINITY);
+  F taint = V::Zero();
   int64_t i = 0;
   for (; i + kL <= count; i += kL) {
     const F v = V::Load(x + i);
-    most = V::Max(most, V::Max(v, V::Sub(V::Zero(), v)));
+    taint = V::Add(taint, V::NanOnes(v));
+    next = V::Max(next, V::Min(top, v));
+    top = V::Max(top, v);
   }
-  float top = MaxLanes(most);
-  for (; i < count; ++i) top = __builtin_fabsf(x[i]) > top ? __builtin_fabsf(x[i]) : top;
-  const float scale = top / 127.0f;
-  const float inverse = top > 0 ? 127.0f / top : 0.0f;
-  for (i = 0; i + kL <= count; i += kL) {
-    alignas(64) int32_t lanes[kL];
-    V::StoreI(lanes, V::ToInt(V::Round(V::Mul(V::Load(x + i), V::Set1(inverse)))));
-    for (int64_t j = 0; j < kL; ++j) q[i + j] = static_cast<uint8_t>(lanes[j] + 128);
-  }
-  for (; i < count; ++i) {
-    q[i] = static_cast<uint8_t>(static_cast<int32_t>(__builtin_rintf(x[i] * inverse)) + 128);
-  }
-  return scale;
-}
-
-// ---- attention --------------------------------------------------------------------------------
-
-// Scores of R rows against one stretch of kL positions: lanes across positions, one chain over d.
-template <int R>
-inline void Scores(const AttendArgs& a, int64_t row, const float* keys, int64_t position) {
-  F acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = V::Zero();
-  for (int64_t d = 0; d < a.head_dim; ++d) {
-    const F k = V::Load(keys + d * a.page_tokens);
-    for (int r = 0; r < R; ++r) acc[r] = V::Fma(V::Set1(a.q[row + r][d]), k, acc[r]);
-  }
-  const F scale = V::Set1(a.softmax_scale);
-  for (int r = 0; r < R; ++r) {
-    V::Store(a.scores + (row + r) * a.score_stride + position, V::Mul(acc[r], scale));
-  }
-}
-
-// Weighted values of R rows for kL of the head's dimensions: one chain over positions.
-template <int R, int C>
-inline void Values(const AttendArgs& a, int64_t row, int64_t d, int64_t length) {
-  F acc[R][C];
-  for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) acc[r][c] = V::Zero();
-  }
-  for (int64_t j = 0; j < length;) {
-    const float* value = a.pages[j / a.page_tokens] + a.value_offset + d;
-    const int64_t stop = Least(length, j + a.page_tokens);
-    for (; j < stop; ++j, value += a.head_dim) {
-      for (int c = 0; c < C; ++c) {
-        const F v = V::Load(value + c * kL);
-        for (int r = 0; r < R; ++r) {
-          acc[r][c] = V::Fma(V::Set1(a.scores[(row + r) * a.score_stride + j]), v, acc[r][c]);
-        }
-      }
+  alignas(64) float tops[kL], nexts[kL];
+  V::Store(tops, top);
+  V::Store(nexts, next);
+  float best = -INFINITY, other = -INFINITY;
+  const auto take = [&](float v) {
+    if (v > best) {
+      other = best;
+      best = v;
+    } else if (v > other) {
+      other = v;
     }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) V::Store(a.out[row + r] + d + c * kL, acc[r][c]);
-  }
-}
-
-void AttendRows(const AttendArgs& a) {
-  int64_t longest = 0;
-  for (int64_t r = 0; r < a.rows; ++r) longest = Most(longest, a.lengths[r]);
-  for (int64_t position = 0; position < longest; position += kL) {
-    const float* keys = a.pages[position / a.page_tokens] + a.key_offset + position % a.page_tokens;
-    int64_t r = 0;
-    for (; r + 6 <= a.rows; r += 6) Scores<6>(a, r, keys, position);
-    for (; r + 3 <= a.rows; r += 3) Scores<3>(a, r, keys, position);
-    for (; r < a.rows; ++r) Scores<1>(a, r, keys, position);
-  }
-  const int64_t padded = (longest + kL - 1) / kL * kL;
-  for (int64_t r = 0; r < a.rows; ++r) {
-    float* s = a.scores + r * a.score_stride;
-    const int64_t length = a.lengths[r];
-    for (int64_t j = length; j < padded; ++j) s[j] = -INFINITY;
-    F most = V::Set1(-INFINITY);
-    for (int64_t j = 0; j < padded; j += kL) most = V::Max(most, V::Load(s + j));
-    const F top = V::Set1(MaxLanes(most));
-    F sum = V::Zero();
-    const int64_t end = (length + kL - 1) / kL * kL;
-    for (int64_t j = 0; j < end; j += kL) {
-      const F e = Exp(V::Sub(V::Load(s + j), top));
-      V::Store(s + j, e);
-      if (j + kL > length) {
-        for (int64_t i = length; i < j + kL; ++i) s[i] = 0;
-      }
-      sum = V::Add(sum, V::Load(s + j));
-    }
-    for (int64_t j = end; j < padded; ++j) s[j] = 0;
-    const F inverse = V::Set1(1.0f / SumLanes(sum));
-    for (int64_t j = 0; j < end; j += kL) V::Store(s + j, V::Mul(V::Load(s + j), inverse));
-  }
-  int64_t r = 0;
-  const auto values = [&]<int R>(std::integral_constant<int, R>) {
-    int64_t length = 0;
-    for (int64_t i = r; i < r + R; ++i) length = Most(length, a.lengths[i]);
-    int64_t d = 0;
-    for (; d + 4 * kL <= a.head_dim; d += 4 * kL) Values<R, 4>(a, r, d, length);
-    for (; d < a.head_dim; d += kL) Values<R, 1>(a, r, d, length);
-    r += R;
   };
-  while (r + V::kValueRows <= a.rows) values(std::integral_constant<int, V::kValueRows>());
-  while (r < a.rows) values(std::integral_constant<int, 1>());
+  for (int64_t j = 0; j < kL; ++j) {
+    take(tops[j]);
+    take(nexts[j]);
+  }
+  bool nan = SumLanes(taint) != 0;
+  for (; i < count; ++i) {
+    nan |= x[i] != x[i];
+    take(x[i]);
+  }
+  *first = best;
+  *second = other;
+  *index = -1;
+  if (nan) return;
+  for (int64_t j = 0; j < count; ++j) {
+    if (x[j] == best) {
+      *index = j;
+      return;
+    }
+  }
 }
 
-const Road kRoad = {&Panels<F32Dot>,  &Panels<Bf16Dot>, &Panels<S8Dot>, &RmsNormRow,
-                    &SiluMultiplyRow, &AttendRows,      &QuantizeRowU8};
+float ExpWeights(const float* x, int64_t count, float top, float inverse_temperature, float* w) {
+  const F t = V::Set1(top), f = V::Set1(inverse_temperature);
+  F sum = V::Zero();
+  int64_t i = 0;
+  for (; i + kL <= count; i += kL) {
+    const F e = Exp(V::Mul(V::Sub(V::Load(x + i), t), f));
+    V::Store(w + i, e);
+    sum = V::Add(sum, e);
+  }
+  if (i < count) {
+    alignas(64) float lanes[kL] = {};
+    for (int64_t j = i; j < count; ++j) lanes[j - i] = x[j];
+    V::Store(lanes, Exp(V::Mul(V::Sub(V::Load(lanes), t), f)));
+    for (int64_t j = i; j < count; ++j) w[j] = lanes[j - i];
+    for (int64_t j = count - i; j < kL; ++j) lanes[j] = 0;
+    sum = V::Add(sum, V::Load(lanes));
+  }
+  return SumLanes(sum);
+}
+
+#include "engine/kernels/attend_inl.h"
+#include "engine/kernels/int_panels_inl.h"
+
+const Road kRoad = {&Panels<F32Dot>,
+                    &Panels<Bf16Dot>,
+                    &IntPanels<8, false>,
+                    &IntPanels<4, false>,
+                    &IntPanels<4, true>,
+                    &RmsNormRow,
+                    &SiluMultiplyRow,
+                    &RopeRow,
+                    &Quantize,
+                    &ToBf16Row,
+                    &Attend,
+                    &AttendFold,
+                    &AttendFinish,
+                    &Greatest,
+                    &ExpWeights};

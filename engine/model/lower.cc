@@ -6,6 +6,7 @@
 #include "engine/kernels/parallel.h"
 #include "engine/model/extensions.h"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 
 namespace engine::model {
 namespace {
@@ -24,8 +25,58 @@ Status PackTensor(const Tensor& t, std::shared_ptr<kernels::PackedMatrix>* out) 
   return Status();
 }
 
-void Reserve(std::vector<float>* v, int64_t size) {
-  if (v->size() < static_cast<size_t>(size)) v->resize(static_cast<size_t>(size));
+using kernels::Reserve;
+
+// Adds the time of its life to a sum.
+class Timed {
+ public:
+  explicit Timed(uint64_t* sum) : sum_(sum), begin_(NowNs()) {}
+  ~Timed() { *sum_ += NowNs() - begin_; }
+
+ private:
+  uint64_t* const sum_;
+  const uint64_t begin_;
+};
+
+Status FormatOf(uint32_t format, const std::string& site, kernels::KvFormat* out) {
+  switch (format) {
+    case ENGINE_KV_F32:
+      *out = kernels::KvFormat::kF32;
+      return Status();
+    case ENGINE_KV_F16:
+      *out = kernels::KvFormat::kF16;
+      return Status();
+    case ENGINE_KV_INT8:
+      *out = kernels::KvFormat::kInt8;
+      return Status();
+    default:
+      return Error(ENGINE_UNIMPLEMENTED, "site '", site, "' keeps keys and values in format ",
+                   format, ", which no kernel reads");
+  }
+}
+
+// The view as kernels take it, checked against the model's geometry.
+Status ViewOf(const engine_kv_view& view, const ModelConfig& c, const std::string& site,
+              kernels::PagedKv* out) {
+  if (view.page_tokens == 0 || view.page_tokens % 16 != 0) {
+    return Error(ENGINE_INVALID_ARGUMENT, "site '", site, "' keeps pages of ", view.page_tokens,
+                 " tokens; kernels need a multiple of 16");
+  }
+  ENGINE_RETURN_IF_ERROR(FormatOf(view.format, site, &out->format));
+  const int64_t bytes =
+      kernels::PagedKv::PageBytes(out->format, view.page_tokens, c.kv_heads, c.head_dim);
+  if (view.base == nullptr || view.stride < static_cast<uint64_t>(bytes) ||
+      reinterpret_cast<uintptr_t>(view.base) % 64 != 0 || view.stride % 64 != 0) {
+    return Error(ENGINE_INVALID_ARGUMENT, "site '", site, "' has pages ", view.stride,
+                 " bytes apart; a page of this model takes ", bytes,
+                 ", and each must begin at a multiple of 64");
+  }
+  out->base = static_cast<char*>(view.base);
+  out->stride = static_cast<int64_t>(view.stride);
+  out->page_tokens = view.page_tokens;
+  out->kv_heads = c.kv_heads;
+  out->head_dim = c.head_dim;
+  return Status();
 }
 
 // Looks through implementations that compute the same function as what they replaced.
@@ -79,6 +130,7 @@ Status Lowered::ResolveLinear(Model* model, uint32_t site, const engine_site_imp
     if (plan->matrix == nullptr) return Status();  // the whole site runs unfused
     Branch branch;
     branch.scale = static_cast<float>(low->scale);
+    branch.adapter = model->AdapterNumber(View(low->adapter));
     ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->a), &branch.a));
     ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->b), &branch.b));
     plan->branches.push_back(std::move(branch));
@@ -101,9 +153,10 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
   lowered->dtype_ = model->dtype();
   const ModelConfig& c = lowered->config_;
   // Kernels of attention go over a head's dimensions a whole vector at a time.
-  if (c.head_dim % 16 != 0) {
+  if (c.head_dim % 16 != 0 || c.head_dim > kernels::kMostHeadDim) {
     return Error(ENGINE_UNIMPLEMENTED, "heads of ", c.head_dim,
-                 " cannot be served; their size must be a multiple of 16");
+                 " cannot be served; their size must be a multiple of 16 and at most ",
+                 kernels::kMostHeadDim);
   }
   lowered->rope_ =
       kernels::RopeTable::Make(model->context(), c.head_dim, c.rope_theta, c.rope_divisors);
@@ -145,11 +198,10 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
       }
       case ENGINE_SITE_KV_STORE:
         if (const auto* view = Ask<engine_kv_view>(model->impl(site), ENGINE_EXT_KV_VIEW)) {
-          if (view->page_tokens == 0 || view->page_tokens % 16 != 0) {
-            return Error(ENGINE_INVALID_ARGUMENT, "site '", s.name, "' keeps pages of ",
-                         view->page_tokens, " tokens; kernels need a multiple of 16");
-          }
-          lowered->kv_.push_back(view);
+          kernels::PagedKv kv;
+          ENGINE_RETURN_IF_ERROR(ViewOf(*view, c, s.name, &kv));
+          lowered->kv_.push_back(kv);
+          lowered->kv_pages_ = view->pages;
         } else if (!model->IsOriginal(site)) {
           return Error(ENGINE_UNIMPLEMENTED, "site '", s.name, "' offers no ", ENGINE_EXT_KV_VIEW);
         }
@@ -170,10 +222,11 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
                  lowered->blocks_.size(), " blocks; all or none must keep keys and values");
   }
   lowered->embedding_param_ = model->FindParam("model.embed_tokens.weight");
-  // A tied head that is packed dense holds the rows already.
-  if (c.tied_embedding && lowered->head_.matrix != nullptr &&
-      lowered->head_.matrix->format() != kernels::Format::kS8) {
+  // A tied head that is packed holds the rows already.
+  if (c.tied_embedding && lowered->head_.matrix != nullptr) {
     lowered->embedding_ = lowered->head_.matrix;
+  } else if (model->base().ComputesStored(*lowered->embedding_param_)) {
+    ENGINE_RETURN_IF_ERROR(model->base().Packed(*lowered->embedding_param_, &lowered->embedding_));
   }
   *out = std::move(lowered);
   return Status();
@@ -185,6 +238,10 @@ Status Lowered::Check(const engine_step& step) const {
   for (uint32_t i = 0; i < step.count; ++i) {
     const engine_step_sequence& s = step.sequences[i];
     const int64_t end = static_cast<int64_t>(s.start) + s.token_count;
+    if (s.logits_count > s.token_count) {
+      return Error(ENGINE_INVALID_ARGUMENT, "sequence ", s.request, " wants logits of ",
+                   s.logits_count, " tokens and gives ", s.token_count);
+    }
     if (s.token_count == 0 || end > context) {
       return Error(ENGINE_OUT_OF_RANGE, "sequence ", s.request, " would reach ", end,
                    " tokens; the context is ", context);
@@ -200,9 +257,17 @@ Status Lowered::Check(const engine_step& step) const {
         return Error(ENGINE_FAILED_PRECONDITION, "sequence ", s.request, " begins at ", s.start,
                      ", but this model keeps no keys and values");
       }
-    } else if (static_cast<int64_t>(s.block_count) * kv_[0]->page_tokens < end) {
+      continue;
+    }
+    if (static_cast<int64_t>(s.block_count) * kv_[0].page_tokens < end) {
       return Error(ENGINE_FAILED_PRECONDITION, "sequence ", s.request, " holds ", s.block_count,
-                   " pages of ", kv_[0]->page_tokens, " tokens; ", end, " tokens need more");
+                   " pages of ", kv_[0].page_tokens, " tokens; ", end, " tokens need more");
+    }
+    for (uint32_t b = 0; b < s.block_count; ++b) {
+      if (s.blocks[b] < 0 || static_cast<uint32_t>(s.blocks[b]) >= kv_pages_) {
+        return Error(ENGINE_OUT_OF_RANGE, "sequence ", s.request, " names page ", s.blocks[b],
+                     "; the pool has ", kv_pages_);
+      }
     }
   }
   return Status();
@@ -236,143 +301,182 @@ Status Lowered::RunUnfused(Model* model, uint32_t site, const float* x, int64_t 
   return Status();
 }
 
-Status Lowered::Run(Model* model, const float* x, int64_t rows,
+bool Lowered::Fused(std::initializer_list<const LinearPlan*> linears) {
+  return std::all_of(linears.begin(), linears.end(), [](const LinearPlan* linear) {
+    return linear->matrix != nullptr && linear->branches.empty();
+  });
+}
+
+Status Lowered::Run(Model* model, const kernels::Rows& rows,
                     std::initializer_list<const LinearPlan*> linears,
-                    std::initializer_list<float*> outputs, bool add) {
+                    std::initializer_list<float*> outputs, bool add, bool silu_pair) {
   std::array<kernels::Product, 4> products;
   size_t count = 0;
-  int64_t in = 0;
+  const int64_t in = model->sites()[(*linears.begin())->site].in;
   size_t i = 0;
   for (const LinearPlan* linear : linears) {
     float* y = outputs.begin()[i++];
-    in = model->sites()[linear->site].in;
-    if (linear->matrix == nullptr) {
-      ENGINE_RETURN_IF_ERROR(RunUnfused(model, linear->site, x, rows, in, linear->out, y, add));
-    } else {
-      products[count++] = {linear->matrix.get(), y, linear->out, add, 1.0f};
-    }
+    if (linear->matrix != nullptr) products[count++] = {linear->matrix.get(), y, linear->out, add};
   }
-  kernels::Multiply(x, in, rows, {products.data(), count}, &scratch_);
+  // What stands unfused or beside the product needs the normalized rows themselves.
+  if (rows.norm != nullptr && count == 0) {
+    kernels::RmsNorm(rows.x, rows.rows, in, rows.norm, rows.eps, rows.normed);
+  }
+  {
+    Timed timed(&kernel_ns_);
+    kernels::Multiply(rows, {products.data(), count}, &scratch_, silu_pair);
+  }
+  const float* x = rows.norm != nullptr ? rows.normed : rows.x;
   i = 0;
   for (const LinearPlan* linear : linears) {
     float* y = outputs.begin()[i++];
+    if (linear->matrix == nullptr) {
+      ENGINE_RETURN_IF_ERROR(
+          RunUnfused(model, linear->site, x, rows.rows, in, linear->out, y, add));
+    }
+    Timed timed(&kernel_ns_);
     for (const Branch& branch : linear->branches) {
-      Reserve(&low_, rows * branch.a->out());
-      const kernels::Product down{branch.a.get(), low_.data(), branch.a->out(), false, 1.0f};
-      kernels::Multiply(x, in, rows, {&down, 1}, &scratch_);
-      const kernels::Product up{branch.b.get(), y, linear->out, true, branch.scale};
-      kernels::Multiply(low_.data(), branch.a->out(), rows, {&up, 1}, &scratch_);
+      Reserve(&low_, rows.rows * branch.a->out());
+      for (const Span& span : spans_) {
+        if (branch.adapter != 0 && branch.adapter != span.adapter) continue;
+        const kernels::Rows some{x + span.begin * in, in, span.end - span.begin};
+        const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
+        kernels::Multiply(some, {&down, 1}, &scratch_);
+        const kernels::Rows low{low_.data(), branch.a->out(), some.rows};
+        const kernels::Product up{branch.b.get(), y + span.begin * linear->out, linear->out, true,
+                                  branch.scale};
+        kernels::Multiply(low, {&up, 1}, &scratch_);
+      }
     }
   }
   return Status();
 }
 
-Status Lowered::RunBlock(Model* model, size_t index, std::vector<Piece>* pieces, int64_t rows) {
+Status Lowered::RunBlock(Model* model, size_t index, int64_t rows) {
   const ModelConfig& c = config_;
   const BlockPlan& block = blocks_[index];
   const auto eps = static_cast<float>(c.norm_eps);
-  const int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
-  kernels::RmsNorm(x_.data(), rows, c.hidden, block.norm1.data(), eps, n_.data());
-  ENGINE_RETURN_IF_ERROR(Run(model, n_.data(), rows, {&block.q, &block.k, &block.v},
-                             {q_.data(), k_.data(), v_.data()}, false));
-  std::vector<kernels::AttentionJob> jobs;
-  for (Piece& piece : *pieces) {
-    const engine_step_sequence& s = *piece.sequence;
-    const int64_t page_tokens = kv_.empty() ? kOwnPageTokens : kv_[index]->page_tokens;
-    if (!kv_.empty()) {
-      for (size_t p = 0; p < piece.pages.size(); ++p) {
-        piece.pages[p] = kv_[index]->page(kv_[index]->self, s.blocks[p]);
-        if (piece.pages[p] == nullptr) {
-          return Error(ENGINE_OUT_OF_RANGE, "sequence ", s.request, " names page ", s.blocks[p],
-                       ", which the pool does not have");
-        }
-      }
+  const int64_t q_width = c.heads * c.head_dim;
+  const kernels::Rows first{x_.data(), c.hidden, rows, block.norm1.data(), eps, n_.data()};
+  ENGINE_RETURN_IF_ERROR(
+      Run(model, first, {&block.q, &block.k, &block.v}, {q_.data(), k_.data(), v_.data()}, false));
+  {
+    Timed timed(&kernel_ns_);
+    kernels::PagedKv own;
+    if (kv_.empty()) {
+      own = {kernels::KvFormat::kF32,
+             static_cast<char*>(own_pages_.data()),
+             kernels::PagedKv::PageBytes(kernels::KvFormat::kF32, kOwnPageTokens, c.kv_heads,
+                                         c.head_dim),
+             kOwnPageTokens,
+             c.kv_heads,
+             c.head_dim};
     }
-    kernels::AttentionJob job;
-    job.kv = {page_tokens, c.kv_heads, c.head_dim, piece.pages};
-    job.q = q_.data() + piece.row * q_width;
-    job.out = a_.data() + piece.row * q_width;
-    job.ldq = job.ldo = q_width;
-    job.tokens = s.token_count;
-    job.start = s.start;
-    job.heads = c.heads;
-    kernels::ParallelFor(job.tokens, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t position = job.start + t, row = piece.row + t;
-        kernels::Rope(q_.data() + row * q_width, c.heads, c.head_dim, position, rope_);
-        kernels::Rope(k_.data() + row * kv_width, c.kv_heads, c.head_dim, position, rope_);
-        kernels::KvWrite(job.kv, position, k_.data() + row * kv_width, v_.data() + row * kv_width);
-      }
-    });
-    jobs.push_back(job);
+    kernels::Attention(kv_.empty() ? own : kv_[index], c.heads, jobs_, rope_, &attention_);
   }
-  kernels::Attention(jobs, &scores_);
-  ENGINE_RETURN_IF_ERROR(Run(model, a_.data(), rows, {&block.o}, {x_.data()}, true));
-  kernels::RmsNorm(x_.data(), rows, c.hidden, block.norm2.data(), eps, n_.data());
+  const kernels::Rows attended{a_.data(), q_width, rows};
+  ENGINE_RETURN_IF_ERROR(Run(model, attended, {&block.o}, {x_.data()}, true));
+  const kernels::Rows second{x_.data(), c.hidden, rows, block.norm2.data(), eps, n_.data()};
   if (block.unfused_mlp) {
+    kernels::RmsNorm(x_.data(), rows, c.hidden, block.norm2.data(), eps, n_.data());
     return RunUnfused(model, block.mlp_site, n_.data(), rows, c.hidden, c.hidden, x_.data(), true);
   }
+  const bool pair = Fused({&block.gate, &block.up});
   ENGINE_RETURN_IF_ERROR(
-      Run(model, n_.data(), rows, {&block.gate, &block.up}, {gate_.data(), up_.data()}, false));
-  kernels::SiluMultiply(gate_.data(), up_.data(), rows * c.mlp);
-  return Run(model, gate_.data(), rows, {&block.down}, {x_.data()}, true);
+      Run(model, second, {&block.gate, &block.up}, {gate_.data(), up_.data()}, false, pair));
+  if (!pair) kernels::SiluMultiply(gate_.data(), up_.data(), rows * c.mlp);
+  const kernels::Rows gated{gate_.data(), c.mlp, rows};
+  return Run(model, gated, {&block.down}, {x_.data()}, true);
 }
 
-Status Lowered::Step(Model* model, const engine_step& step, float* logits) {
-  ENGINE_RETURN_IF_ERROR(Check(step));
+// Sets jobs_ and spans_, makes room in the buffers, and counts rows and wanted logits.
+Status Lowered::Layout(const engine_step& step, int64_t* rows, int64_t* wanted) {
   const ModelConfig& c = config_;
-  std::vector<Piece> pieces;
-  int64_t rows = 0, own_pages = 0;
+  *rows = *wanted = 0;
+  spans_.clear();
+  int64_t own_pages = 0;
   for (uint32_t i = 0; i < step.count; ++i) {
     const engine_step_sequence& s = step.sequences[i];
-    Piece piece{&s, rows, {}};
-    const int64_t page_tokens = kv_.empty() ? kOwnPageTokens : kv_[0]->page_tokens;
-    const int64_t count = (s.start + s.token_count + page_tokens - 1) / page_tokens;
-    piece.pages.resize(static_cast<size_t>(count));
-    own_pages += count;
-    rows += s.token_count;
-    pieces.push_back(std::move(piece));
+    if (spans_.empty() || spans_.back().adapter != s.adapter) {
+      spans_.push_back({s.adapter, *rows, *rows});
+    }
+    *rows += s.token_count;
+    *wanted += s.logits_count;
+    spans_.back().end = *rows;
+    own_pages += (s.token_count + kOwnPageTokens - 1) / kOwnPageTokens;
   }
   if (kv_.empty()) {
     // Keys and values of one block at a time: the next block overwrites them.
-    const int64_t page_floats = 2 * c.kv_heads * c.head_dim * kOwnPageTokens;
-    if (own_pages_.bytes() < static_cast<uint64_t>(own_pages * page_floats) * 4) {
-      ENGINE_RETURN_IF_ERROR(
-          kernels::Pages::Make(static_cast<uint64_t>(own_pages * page_floats) * 4, &own_pages_));
+    const auto bytes = static_cast<uint64_t>(
+        own_pages * kernels::PagedKv::PageBytes(kernels::KvFormat::kF32, kOwnPageTokens, c.kv_heads,
+                                                c.head_dim));
+    if (own_pages_.bytes() < bytes) {
+      ENGINE_RETURN_IF_ERROR(kernels::Pages::Make(bytes, &own_pages_));
     }
-    float* at = static_cast<float*>(own_pages_.data());
-    for (Piece& piece : pieces) {
-      for (float*& page : piece.pages) {
-        page = at;
-        at += page_floats;
-      }
+    while (own_blocks_.size() < static_cast<size_t>(own_pages)) {
+      own_blocks_.push_back(static_cast<int32_t>(own_blocks_.size()));
     }
   }
-  for (auto* buffer : {&x_, &n_}) Reserve(buffer, rows * c.hidden);
-  for (auto* buffer : {&q_, &a_}) Reserve(buffer, rows * c.heads * c.head_dim);
-  for (auto* buffer : {&k_, &v_}) Reserve(buffer, rows * c.kv_heads * c.head_dim);
-  for (auto* buffer : {&gate_, &up_}) Reserve(buffer, rows * c.mlp);
-  for (const Piece& piece : pieces) {
-    for (uint32_t t = 0; t < piece.sequence->token_count; ++t) {
-      ENGINE_RETURN_IF_ERROR(
-          Embed(model, piece.sequence->tokens[t], x_.data() + (piece.row + t) * c.hidden));
+  for (auto* buffer : {&x_, &n_}) Reserve(buffer, *rows * c.hidden);
+  for (auto* buffer : {&q_, &a_}) Reserve(buffer, *rows * c.heads * c.head_dim);
+  for (auto* buffer : {&k_, &v_}) Reserve(buffer, *rows * c.kv_heads * c.head_dim);
+  for (auto* buffer : {&gate_, &up_}) Reserve(buffer, *rows * c.mlp);
+  Reserve(&last_, *wanted * c.hidden);
+  jobs_.clear();
+  int64_t row = 0, own = 0;
+  for (uint32_t i = 0; i < step.count; ++i) {
+    const engine_step_sequence& s = step.sequences[i];
+    kernels::AttentionJob job;
+    job.blocks = kv_.empty() ? own_blocks_.data() + own : s.blocks;
+    job.q = q_.data() + row * c.heads * c.head_dim;
+    job.k = k_.data() + row * c.kv_heads * c.head_dim;
+    job.v = v_.data() + row * c.kv_heads * c.head_dim;
+    job.out = a_.data() + row * c.heads * c.head_dim;
+    job.tokens = s.token_count;
+    job.start = s.start;
+    jobs_.push_back(job);
+    row += s.token_count;
+    own += (s.token_count + kOwnPageTokens - 1) / kOwnPageTokens;
+  }
+  return Status();
+}
+
+Status Lowered::Step(Model* model, const engine_step& step, float* logits, uint64_t* kernel_ns) {
+  ENGINE_RETURN_IF_ERROR(Check(step));
+  const ModelConfig& c = config_;
+  kernel_ns_ = 0;
+  int64_t rows = 0, wanted = 0;
+  ENGINE_RETURN_IF_ERROR(Layout(step, &rows, &wanted));
+  int64_t row = 0;
+  for (uint32_t i = 0; i < step.count; ++i) {
+    const engine_step_sequence& s = step.sequences[i];
+    for (uint32_t t = 0; t < s.token_count; ++t) {
+      ENGINE_RETURN_IF_ERROR(Embed(model, s.tokens[t], x_.data() + row++ * c.hidden));
     }
   }
   for (size_t block = 0; block < blocks_.size(); ++block) {
-    ENGINE_RETURN_IF_ERROR(RunBlock(model, block, &pieces, rows));
+    ENGINE_RETURN_IF_ERROR(RunBlock(model, block, rows));
   }
-  // Only the last row of each sequence needs logits.
-  const auto sequences = static_cast<int64_t>(pieces.size());
-  Reserve(&last_, sequences * c.hidden);
-  for (int64_t i = 0; i < sequences; ++i) {
-    const Piece& piece = pieces[static_cast<size_t>(i)];
-    std::memcpy(last_.data() + i * c.hidden,
-                x_.data() + (piece.row + piece.sequence->token_count - 1) * c.hidden,
-                static_cast<size_t>(c.hidden) * 4);
+  if (wanted != 0) {
+    row = 0;
+    int64_t at = 0;
+    spans_.clear();
+    for (uint32_t i = 0; i < step.count; ++i) {
+      const engine_step_sequence& s = step.sequences[i];
+      row += s.token_count;
+      if (s.logits_count == 0) continue;
+      spans_.push_back({s.adapter, at, at + s.logits_count});
+      std::memcpy(last_.data() + at * c.hidden, x_.data() + (row - s.logits_count) * c.hidden,
+                  static_cast<size_t>(s.logits_count * c.hidden) * 4);
+      at += s.logits_count;
+    }
+    const kernels::Rows last{
+        last_.data(), c.hidden, wanted, final_norm_.data(), static_cast<float>(c.norm_eps),
+        n_.data()};
+    ENGINE_RETURN_IF_ERROR(Run(model, last, {&head_}, {logits}, false));
   }
-  kernels::RmsNorm(last_.data(), sequences, c.hidden, final_norm_.data(),
-                   static_cast<float>(c.norm_eps), n_.data());
-  return Run(model, n_.data(), sequences, {&head_}, {logits}, false);
+  *kernel_ns = kernel_ns_;
+  return Status();
 }
 
 Status Model::Step(const engine_step& step, float* logits) {
@@ -382,7 +486,13 @@ Status Model::Step(const engine_step& step, float* logits) {
     if (lowered_ == nullptr) ENGINE_RETURN_IF_ERROR(Lowered::Make(this, &lowered_));
     lowered = lowered_;
   }
-  return lowered->Step(this, step, logits);
+  const uint64_t begin = NowNs();
+  uint64_t kernel_ns = 0;
+  ENGINE_RETURN_IF_ERROR(lowered->Step(this, step, logits, &kernel_ns));
+  times_.steps.fetch_add(1, std::memory_order_relaxed);
+  times_.step_ns.fetch_add(NowNs() - begin, std::memory_order_relaxed);
+  times_.kernel_ns.fetch_add(kernel_ns, std::memory_order_relaxed);
+  return Status();
 }
 
 }  // namespace engine::model

@@ -16,14 +16,15 @@ namespace engine::model {
 class Lowered {
  public:
   static Status Make(Model* model, std::shared_ptr<Lowered>* out);
-  // As Model::Step. One call at a time.
-  Status Step(Model* model, const engine_step& step, float* logits);
+  // As Model::Step. One call at a time. *kernel_ns receives the time spent in kernels.
+  Status Step(Model* model, const engine_step& step, float* logits, uint64_t* kernel_ns);
 
  private:
-  // y (+)= low rank of x: scale * B (A x).
+  // y (+)= low rank of x: scale * B (A x), for rows that chose the adapter.
   struct Branch {
     std::shared_ptr<kernels::PackedMatrix> a, b;
     float scale = 1.0f;
+    uint32_t adapter = 0;  // 0: for all rows
   };
   struct LinearPlan {
     std::shared_ptr<kernels::PackedMatrix> matrix;  // null: unfused
@@ -37,11 +38,10 @@ class Lowered {
     bool unfused_mlp = false;
     uint32_t mlp_site = 0;
   };
-  // Rows of one sequence within the rows of a step.
-  struct Piece {
-    const engine_step_sequence* sequence;
-    int64_t row = 0;
-    std::vector<float*> pages;  // of the block that is being computed
+  // Rows [begin, end) of a step that chose one adapter.
+  struct Span {
+    uint32_t adapter;
+    int64_t begin, end;
   };
 
   Status LinearOf(Model* model, uint32_t site, LinearPlan* plan);
@@ -50,12 +50,15 @@ class Lowered {
   Status NormOf(Model* model, uint32_t site, std::vector<float>* weight);
   Status Check(const engine_step& step) const;
   Status Embed(Model* model, int32_t token, float* to) const;
-  Status Run(Model* model, const float* x, int64_t rows,
+  // The linears share their input rows; with `silu_pair` there are two, see kernels::Multiply.
+  Status Run(Model* model, const kernels::Rows& rows,
              std::initializer_list<const LinearPlan*> linears,
-             std::initializer_list<float*> outputs, bool add);
+             std::initializer_list<float*> outputs, bool add, bool silu_pair = false);
   Status RunUnfused(Model* model, uint32_t site, const float* x, int64_t rows, int64_t in,
                     int64_t out, float* y, bool add);
-  Status RunBlock(Model* model, size_t index, std::vector<Piece>* pieces, int64_t rows);
+  Status RunBlock(Model* model, size_t index, int64_t rows);
+  Status Layout(const engine_step& step, int64_t* rows, int64_t* wanted);
+  static bool Fused(std::initializer_list<const LinearPlan*> linears);
 
   ModelConfig config_;
   uint32_t dtype_ = ENGINE_F32;
@@ -65,10 +68,17 @@ class Lowered {
   LinearPlan head_;
   std::shared_ptr<kernels::PackedMatrix> embedding_;  // null: rows are read from the file
   const Param* embedding_param_ = nullptr;
-  std::vector<const engine_kv_view*> kv_;  // one a block; empty: keys and values are not kept
-  kernels::Pages own_pages_;               // of one block, when they are not kept
+  std::vector<kernels::PagedKv> kv_;  // one a block; empty: keys and values are not kept
+  uint32_t kv_pages_ = 0;
+  kernels::Pages own_pages_;  // of one block, when they are not kept
+  // Of the step under way, kept so that no step allocates.
+  std::vector<kernels::AttentionJob> jobs_;
+  std::vector<int32_t> own_blocks_;
+  std::vector<Span> spans_;
   kernels::Scratch scratch_;
-  std::vector<float> x_, n_, q_, k_, v_, a_, gate_, up_, low_, scores_, last_;
+  kernels::AttentionScratch attention_;
+  std::vector<float> x_, n_, q_, k_, v_, a_, gate_, up_, low_, last_;
+  uint64_t kernel_ns_ = 0;
 };
 
 }  // namespace engine::model

@@ -32,14 +32,19 @@ uint32_t ToDtype(load::LoadOptions::Dtype dtype) {
   }
 }
 
-int64_t DenseBytes(const Checkpoint& checkpoint, uint32_t dtype) {
-  int64_t elements = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
+// What the weights take when they are packed for serving.
+int64_t WeightBytes(const Base& base) {
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : base.checkpoint->tensors()) {
+    Param param;
+    param.shape = tensor.shape;
+    param.stored = &tensor;
     int64_t count = 1;
     for (int64_t d : tensor.shape) count *= d;
-    elements += count;
+    bytes += base.ComputesStored(param) ? static_cast<int64_t>(tensor.bytes)
+                                        : count * DtypeBytes(base.dtype);
   }
-  return elements * DtypeBytes(dtype);
+  return bytes;
 }
 
 runtime::ResourceSlot Slot(const std::string& name, std::shared_ptr<Model> model) {
@@ -163,6 +168,7 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
   ENGINE_RETURN_IF_ERROR(OpenCheckpoint(path, &base->checkpoint));
   ENGINE_RETURN_IF_ERROR(OpenTokenizer(*base->checkpoint, &base->tokenizer));
   base->dtype = ToDtype(options.dtype);
+  base->decode = options.weights == load::LoadOptions::Weights::DECODED;
   const int64_t trained = base->checkpoint->config().context;
   base->context = options.context == 0 ? trained : options.context;
   if (base->context > trained) {
@@ -170,7 +176,7 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
                  " tokens that model '", options.path, "' was trained for");
   }
   if (check_memory) {
-    const int64_t needed = DenseBytes(*base->checkpoint, base->dtype) + (int64_t{64} << 20);
+    const int64_t needed = WeightBytes(*base) + (int64_t{64} << 20);
     const uint64_t limit = MemoryLimit();
     if (static_cast<uint64_t>(needed) > limit) {
       return Error(ENGINE_RESOURCE_EXHAUSTED, "model '", options.path, "' needs ", MiB(needed),
@@ -206,7 +212,7 @@ Status Maker::Explain(const graph::PlanResource& resource, const runtime::Resour
     std::shared_ptr<Model> model;
     ENGINE_RETURN_IF_ERROR(Load(resource, false, &model));
     const ModelConfig& c = model->config();
-    plan->bytes_after = DenseBytes(*model->base().checkpoint, model->dtype());
+    plan->bytes_after = WeightBytes(model->base());
     plan->summary = c.architecture + ", " + std::to_string(c.blocks) + " blocks, hidden " +
                     std::to_string(c.hidden) + ", " + std::to_string(c.heads) + " query and " +
                     std::to_string(c.kv_heads) + " KV heads of " + std::to_string(c.head_dim) +

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "engine/kernels/parallel.h"
+#include "engine/model/extensions.h"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 
@@ -41,11 +42,45 @@ Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out) {
   return Status();
 }
 
+bool Base::ComputesStored(const Param& param) const {
+  if (decode || param.stored == nullptr || param.shape.size() != 2) return false;
+  const Encoding e = param.stored->encoding;
+  return e == Encoding::kQ8_0 || e == Encoding::kQ4_0 || e == Encoding::kQ4_1;
+}
+
 Status Base::Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out) {
   std::lock_guard lock(mutex_);
   if (auto it = packed_.find(param.name); it != packed_.end()) {
     if ((*out = it->second.lock()) != nullptr) return Status();
   }
+  ENGINE_RETURN_IF_ERROR(ComputesStored(param) ? PackStored(param, out) : PackDense(param, out));
+  checkpoint->Drop(*param.stored);
+  packed_[param.name] = *out;
+  return Status();
+}
+
+Status Base::PackStored(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out) {
+  const Encoding e = param.stored->encoding;
+  kernels::IntScheme scheme;
+  scheme.bits = e == Encoding::kQ8_0 ? 8 : 4;
+  scheme.minimum = e == Encoding::kQ4_1;
+  scheme.group = 32;
+  ENGINE_RETURN_IF_ERROR(
+      kernels::PackedMatrix::MakeInt(scheme, param.rows(), param.columns(), out));
+  kernels::PackedMatrix& matrix = **out;
+  std::vector<const uint8_t*> rows(static_cast<size_t>(param.rows()));
+  ENGINE_RETURN_IF_ERROR(checkpoint->StoredRows(*param.stored, rows.data()));
+  kernels::ParallelFor(matrix.panels(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t first = p * kernels::kPanel;
+      matrix.SetRowsBlocks(first, std::min(kernels::kPanel, param.rows() - first),
+                           rows.data() + first);
+    }
+  });
+  return Status();
+}
+
+Status Base::PackDense(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out) {
   std::shared_ptr<kernels::PackedMatrix> matrix;
   const auto format = dtype == ENGINE_BF16 ? kernels::Format::kBf16 : kernels::Format::kF32;
   ENGINE_RETURN_IF_ERROR(
@@ -67,8 +102,6 @@ Status Base::Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* 
     }
   });
   ENGINE_RETURN_IF_ERROR(status);
-  checkpoint->Drop(*param.stored);
-  packed_[param.name] = matrix;
   *out = std::move(matrix);
   return Status();
 }
@@ -88,9 +121,14 @@ uint64_t Base::HeldBytes() const {
 }
 
 std::shared_ptr<Model> Model::Make(std::shared_ptr<Base> base) {
+  // Shapes and a sample of every tensor's bytes: enough to tell checkpoints apart that differ by
+  // training, without reading them whole.
+  std::string base_identity = base->checkpoint->Identity();
+  base_identity += '/' + std::to_string(base->dtype) + (base->decode ? "/decoded" : "/stored");
   std::shared_ptr<Model> model(new Model(std::move(base)));
   model->BuildParams();
   model->BuildSites();
+  model->Fingerprint(base_identity);
   return model;
 }
 
@@ -223,6 +261,20 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
     ENGINE_RETURN_IF_ERROR(Status(vtable->finish(self, ToC(view.get()))).At("", resource));
   }
   view->rewriting_ = false;
+  view->CollectAdapters();
+  view->fingerprint_ = fingerprint_;
+  for (const SiteChange& change : diff) {
+    // Where keys and values lie does not change what they are.
+    if (sites_[change.site].kind == ENGINE_SITE_KV_STORE) continue;
+    view->Fingerprint(sites_[change.site].name + '=' + change.note);
+  }
+  for (size_t i = params_.size(); i < view->params_.size(); ++i) {
+    const Param& param = view->params_[i];
+    std::vector<float> values(static_cast<size_t>(param.rows() * param.columns()));
+    ENGINE_RETURN_IF_ERROR(view->ReadRows(param, 0, param.rows(), values.data()));
+    view->Fingerprint(param.name);
+    view->Fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * 4});
+  }
   *out = std::move(view);
   return Status();
 }
@@ -265,6 +317,7 @@ Status Model::EncodeParam(std::string_view name, uint32_t codec, engine_packed* 
                  "form");
   }
   param->codec = codec;
+  param->packed = packed->matrix;
   return Status();
 }
 
@@ -272,6 +325,12 @@ Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, float* to
   if (begin < 0 || end < begin || end > param.rows()) {
     return Error(ENGINE_OUT_OF_RANGE, "rows ", begin, " to ", end, " of parameter '", param.name,
                  "', which has ", param.rows());
+  }
+  if (param.packed != nullptr) {
+    for (int64_t r = begin; r < end; ++r) {
+      param.packed->GetRow(r, to + (r - begin) * param.columns());
+    }
+    return Status();
   }
   if (!param.tensor) return base_->checkpoint->ReadRows(*param.stored, begin, end, to);
   const Tensor f32 = ops::Contiguous(ops::To(ops::Detach(*param.tensor), ENGINE_F32));
@@ -285,7 +344,50 @@ Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out) const 
     *out = *param.tensor;
     return Status();
   }
+  if (param.packed != nullptr) {
+    const Tensor dense = ops::Empty(param.shape, ENGINE_F32);
+    kernels::ParallelFor(param.rows(), 64, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        param.packed->GetRow(r, ops::Data<float>(dense) + r * param.columns());
+      }
+    });
+    *out = ops::To(dense, dtype());
+    return Status();
+  }
   return base_->DenseTensor(param, out);
+}
+
+uint32_t Model::AdapterNumber(std::string_view name) const {
+  for (size_t i = 0; i < adapters_.size(); ++i) {
+    if (adapters_[i] == name) return static_cast<uint32_t>(i + 1);
+  }
+  return 0;
+}
+
+void Model::CollectAdapters() {
+  adapters_.clear();
+  for (const auto& top : impls_) {
+    // From the first rewrite of the site to the last.
+    std::vector<std::string> names;
+    for (const Impl* at = top.get(); at != nullptr; at = at->replaced.get()) {
+      if (at->made_by.empty()) continue;
+      const auto* low = Ask<engine_low_rank>(at->c, ENGINE_EXT_LOW_RANK);
+      if (low != nullptr && low->adapter.size != 0) names.emplace_back(View(low->adapter));
+    }
+    for (auto it = names.rbegin(); it != names.rend(); ++it) {
+      if (AdapterNumber(*it) == 0) adapters_.push_back(*it);
+    }
+  }
+}
+
+// FNV-1a over what makes this model's function; Fowler, Noll and Vo.
+void Model::Fingerprint(std::string_view what) {
+  uint64_t hash = fingerprint_ ^ 0xcbf29ce484222325u;
+  for (const char c : what) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 0x100000001b3u;
+  }
+  fingerprint_ = hash;
 }
 
 void Model::ParamsChanged() {

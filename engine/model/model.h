@@ -48,6 +48,8 @@ struct Param {
   std::string tie_group, init_key, optimizer_group;
   const TensorInfo* stored = nullptr;  // where the checkpoint keeps it; null: owned by a transform
   std::optional<Tensor> tensor;        // owned by a transform
+  // The weight as a transform encoded it; what reads the parameter reads these values.
+  std::shared_ptr<kernels::PackedMatrix> packed;
   int64_t rows() const { return shape.size() < 2 ? 1 : shape.front(); }
   int64_t columns() const { return shape.back(); }
 };
@@ -72,15 +74,21 @@ struct Base {
   std::unique_ptr<Tokenizer> tokenizer;
   uint32_t dtype = ENGINE_F32;
   int64_t context = 0;
+  bool decode = false;  // quantized tensors of the file are decoded before they are computed with
 
+  // True where the parameter is stored in blocks that kernels compute on as they are.
+  bool ComputesStored(const Param& param) const;
   // The dense tensor of a stored parameter in `dtype`, made once.
   Status DenseTensor(const Param& param, std::optional<Tensor>* out);
-  // The matrix packed for the kernels in f32 or bf16, made once.
+  // The matrix packed for the kernels, made once: blocks as they are stored, else f32 or bf16.
   Status Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
   // Bytes of tensors and packed matrices made so far.
   uint64_t HeldBytes() const;
 
  private:
+  Status PackDense(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
+  Status PackStored(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
+
   mutable std::mutex mutex_;
   std::map<std::string, Tensor> tensors_;                               // guarded by mutex_
   std::map<std::string, std::weak_ptr<kernels::PackedMatrix>> packed_;  // guarded by mutex_
@@ -109,6 +117,12 @@ class Model : public std::enable_shared_from_this<Model> {
   // True where the model's own implementation still stands.
   bool IsOriginal(uint32_t site) const { return impls_[site]->made_by.empty(); }
   uint32_t FindSite(std::string_view name) const;  // UINT32_MAX: none
+  // Named adapters, in the order of the chain; a step's sequences choose them by number, from 1.
+  const std::vector<std::string>& adapters() const { return adapters_; }
+  // 0 for the empty name and for one that is not there.
+  uint32_t AdapterNumber(std::string_view name) const;
+  // See engine_model_info.
+  uint64_t fingerprint() const { return fingerprint_; }
 
   // What a transform would replace; no weight is read. Zero sites is an error.
   Status Plan(const engine_transform_vtable* vtable, void* self, const std::string& resource,
@@ -133,16 +147,27 @@ class Model : public std::enable_shared_from_this<Model> {
   Status AddParam(const engine_param_info& info, Tensor tensor);
   Status EncodeParam(std::string_view name, uint32_t codec, engine_packed* packed);
 
+  // Sums over all steps of this view.
+  struct Times {
+    std::atomic<uint64_t> steps{0}, step_ns{0}, kernel_ns{0};
+  };
+  const Times& times() const { return times_; }
+
  private:
   explicit Model(std::shared_ptr<Base> base) : base_(std::move(base)) {}
   void BuildSites();
   void BuildParams();
+  void CollectAdapters();
+  void Fingerprint(std::string_view what);
 
   std::shared_ptr<Base> base_;
   std::vector<Site> sites_;
   std::vector<std::shared_ptr<Impl>> impls_;
   std::vector<Param> params_;
+  std::vector<std::string> adapters_;
+  uint64_t fingerprint_ = 0;
   bool rewriting_ = false;
+  Times times_;
   std::mutex lowered_mutex_;
   std::shared_ptr<Lowered> lowered_;  // guarded by lowered_mutex_; null: to be made
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
@@ -10,7 +11,9 @@
 #include "engine/model/formats/safetensors.h"
 #include "engine/model/host_services.h"
 #include "engine/model/model.h"
+#include "engine/philox.hpp"
 #include "engine/torch_ops.h"
+#include "engine/util.hpp"
 
 struct engine_files {
   std::unique_ptr<engine::model::SafetensorsFile> file;
@@ -37,7 +40,10 @@ void Info(const engine_model* m, engine_model_info* out) {
           c.rope_theta,
           c.norm_eps,
           c.tied_embedding,
-          {}};
+          {},
+          static_cast<uint32_t>(model.adapters().size()),
+          0,
+          model.fingerprint()};
 }
 
 engine_status* SiteInfo(const engine_model* m, uint32_t i, engine_site_info* out) {
@@ -130,7 +136,33 @@ uint8_t TokenStops(const engine_model* m, int32_t id) {
   return 0;
 }
 
-engine_status* Chat(const engine_model* m, engine_str user, engine_put put, void* arg) {
+// What follows an answer in the model's chat format. Found by difference: the template of a
+// conversation with a further turn is that of the turns before, the answer, and what we look for.
+Status ContinueChat(const ModelConfig& c, std::string_view user, std::string* out) {
+  static constexpr std::string_view kAnswer = "\x01answer\x01";
+  const auto turn = [](const char* role, std::string_view text) {
+    nlohmann::ordered_json t;
+    t["role"] = role;
+    t["content"] = std::string(text);
+    return t;
+  };
+  std::string text;
+  ENGINE_RETURN_IF_ERROR(
+      ApplyChatTemplate(c.chat_template,
+                        nlohmann::ordered_json::array(
+                            {turn("user", "-"), turn("assistant", kAnswer), turn("user", user)}),
+                        /*add_generation_prompt=*/true, c.bos_token, c.eos_token, &text));
+  const size_t at = text.find(kAnswer);
+  if (at == std::string::npos) {
+    return Error(ENGINE_FAILED_PRECONDITION, "the chat format of model '", c.name,
+                 "' changes answers, so that a conversation cannot be continued turn by turn");
+  }
+  *out = text.substr(at + kAnswer.size());
+  return Status();
+}
+
+engine_status* Chat(const engine_model* m, engine_str user, uint32_t flags, engine_put put,
+                    void* arg) {
   return Guard([&]() -> Status {
     const ModelConfig& c = FromC(m)->config();
     if (c.chat_template.empty()) {
@@ -138,6 +170,10 @@ engine_status* Chat(const engine_model* m, engine_str user, engine_put put, void
                    "' has no chat format; give the prompt as it is (chat=false)");
     }
     std::string text;
+    if ((flags & ENGINE_CHAT_CONTINUE) != 0) {
+      ENGINE_RETURN_IF_ERROR(ContinueChat(c, View(user), &text));
+      return Status(put(arg, Str(text)));
+    }
     nlohmann::ordered_json turn;
     turn["role"] = "user";
     turn["content"] = std::string(View(user));
@@ -150,6 +186,55 @@ engine_status* Chat(const engine_model* m, engine_str user, engine_put put, void
 
 engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
   return Guard([&] { return FromC(m)->Step(*step, logits); });
+}
+
+engine_status* SampleC(engine_model*, const engine_logits* logits, const engine_sampling* fallback,
+                       int32_t* ids, float* margins) {
+  return Guard([&]() -> Status {
+    const auto vocab = static_cast<int64_t>(logits->vocab);
+    if (vocab <= 0 || vocab > std::numeric_limits<int32_t>::max()) {
+      return Error(ENGINE_INVALID_ARGUMENT, "logits over a vocabulary of ", logits->vocab);
+    }
+    kernels::ParallelFor(logits->rows, 1, [&](int64_t begin, int64_t end) {
+      thread_local kernels::SampleScratch scratch;
+      for (int64_t r = begin; r < end; ++r) {
+        const engine_sampling* how = logits->sampling != nullptr && logits->sampling[r] != nullptr
+                                         ? logits->sampling[r]
+                                         : fallback;
+        kernels::Sampling s{how->temperature, how->top_p, how->top_k, 0};
+        if (s.temperature > 0) {
+          s.draw = Philox(how->seed, logits->requests[r]).Uniform(logits->positions[r]);
+        }
+        ids[r] = static_cast<int32_t>(
+            kernels::SampleRow(logits->data + r * vocab, vocab, s, &scratch, margins + r));
+      }
+    });
+    for (uint32_t r = 0; r < logits->rows; ++r) {
+      if (ids[r] < 0) {
+        return Error(ENGINE_DATA_LOSS, "the logits of request ", logits->requests[r],
+                     " hold a NaN or nothing finite");
+      }
+    }
+    return Status();
+  });
+}
+
+void StepTimes(const engine_model* m, uint64_t* steps, uint64_t* step_ns, uint64_t* kernel_ns) {
+  const Model::Times& times = FromC(m)->times();
+  *steps = times.steps.load(std::memory_order_relaxed);
+  *step_ns = times.step_ns.load(std::memory_order_relaxed);
+  *kernel_ns = times.kernel_ns.load(std::memory_order_relaxed);
+}
+
+engine_status* AdapterFind(const engine_model* m, engine_str name, uint32_t* number) {
+  return Guard([&]() -> Status {
+    *number = FromC(m)->AdapterNumber(View(name));
+    if (*number != 0) return Status();
+    std::string known;
+    for (const std::string& a : FromC(m)->adapters()) known += (known.empty() ? "" : ", ") + a;
+    return Error(ENGINE_NOT_FOUND, "the model has no adapter named '", View(name), "'; ",
+                 known.empty() ? "it has no named adapter at all" : "there are: " + known);
+  });
 }
 
 engine_status* ForwardC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle* logits) {
@@ -171,27 +256,35 @@ engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle lab
   });
 }
 
-engine_status* PackedCreate(int64_t out, int64_t in, engine_packed** matrix) {
+engine_status* PackedCreate(int64_t out, int64_t in, int64_t group, engine_packed** matrix) {
   return Guard([&] {
     auto made = std::make_unique<engine_packed>();
-    ENGINE_RETURN_IF_ERROR(
-        kernels::PackedMatrix::Make(kernels::Format::kS8, out, in, &made->matrix));
+    kernels::IntScheme scheme;
+    scheme.group = group;
+    ENGINE_RETURN_IF_ERROR(kernels::PackedMatrix::MakeInt(scheme, out, in, &made->matrix));
     *matrix = made.release();
     return Status();
   });
 }
 
-engine_status* PackedSetRow(engine_packed* matrix, int64_t row, const int8_t* q, float scale) {
+engine_status* PackedSetRow(engine_packed* matrix, int64_t row, const int8_t* q,
+                            const float* scales) {
   if (row < 0 || row >= matrix->matrix->out()) {
     return engine::internal::NewStatus(
         ENGINE_OUT_OF_RANGE,
         "row " + std::to_string(row) + " of " + std::to_string(matrix->matrix->out()));
   }
-  if (!std::isfinite(scale)) {
+  for (int64_t g = 0; g < matrix->matrix->groups(); ++g) {
+    const bool whole = matrix->matrix->scheme().group == 0;
+    if (std::isfinite(scales[g]) && (whole || HalfToFloat(FloatToHalf(scales[g])) == scales[g])) {
+      continue;
+    }
     return engine::internal::NewStatus(
-        ENGINE_INVALID_ARGUMENT, "the scale of row " + std::to_string(row) + " is not finite");
+        ENGINE_INVALID_ARGUMENT, "scale " + std::to_string(g) + " of row " + std::to_string(row) +
+                                     " is " + std::to_string(scales[g]) +
+                                     ", which half precision does not hold");
   }
-  matrix->matrix->SetRowS8(row, q, scale);
+  matrix->matrix->SetRowInt8(row, q, scales);
   return nullptr;
 }
 
@@ -211,7 +304,7 @@ engine_status* PackedForward(engine_packed* packed, AtenTensorHandle handle, Ate
     const Tensor out = ops::Empty(sizes, ENGINE_F32);
     kernels::Scratch scratch;
     const kernels::Product product{&matrix, ops::Data<float>(out), matrix.out()};
-    kernels::Multiply(ops::Data<float>(f32), matrix.in(), rows, {&product, 1}, &scratch);
+    kernels::Multiply({ops::Data<float>(f32), matrix.in(), rows}, {&product, 1}, &scratch);
     *y = ops::Release(ops::To(out, ops::DtypeOf(x)));
     return Status();
   });
@@ -362,11 +455,14 @@ const engine_model_host kModelHost = {
     [](engine_model* m, engine_str name, uint32_t codec, engine_packed* p) -> engine_status* {
       return Guard([&] { return FromC(m)->EncodeParam(View(name), codec, p); });
     },
+    &AdapterFind,
     &Encode,
     &TokenBytes,
     &TokenStops,
     &Chat,
     &StepC,
+    &SampleC,
+    &StepTimes,
     &ForwardC,
     &LossC,
     [](engine_model* m) { FromC(m)->ParamsChanged(); },

@@ -60,14 +60,16 @@ class Int8Linear : public SiteImpl {
   engine_packed_linear table_ = {};
 };
 
-// Packs rows of `columns` floats; the scale is absmax / 127, rounding is to nearest even.
-void QuantizeRow(const float* row, int64_t columns, int8_t* q, float* scale) {
+// Codes of one group; the scale is absmax / 127, in half precision when `half`, and rounding to
+// nearest even.
+void QuantizeGroup(const float* x, int64_t count, bool half, int8_t* q, float* scale) {
   float top = 0;
-  for (int64_t k = 0; k < columns; ++k) top = std::max(top, std::fabs(row[k]));
+  for (int64_t k = 0; k < count; ++k) top = std::max(top, std::fabs(x[k]));
   *scale = top / 127.0f;
-  const float inverse = top > 0 ? 127.0f / top : 0.0f;
-  for (int64_t k = 0; k < columns; ++k) {
-    q[k] = static_cast<int8_t>(std::nearbyint(row[k] * inverse));
+  if (half) *scale = HalfToFloat(FloatToHalf(*scale));
+  const float inverse = *scale > 0 ? 1.0f / *scale : 0.0f;
+  for (int64_t k = 0; k < count; ++k) {
+    q[k] = static_cast<int8_t>(std::clamp(std::nearbyint(x[k] * inverse), -127.0f, 127.0f));
   }
 }
 
@@ -77,6 +79,23 @@ struct Int8 : Transform {
                    "Linear and Head sites: a quarter of the memory of F32, half that of BF16.",
                    ENGINE_PHASE_CODEC)
   ENGINE_OPTIONS(Int8Options)
+
+  Status Prepare() override {
+    if (options.group % 32 != 0) {
+      return Error(ENGINE_INVALID_ARGUMENT, "group is ", options.group,
+                   "; it must be a multiple of 32: 32, 64, 96 or 128");
+    }
+    if (options.has_group && options.scheme != Int8Options::Scheme::GROUPS) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "group is given, but the scheme is PER_CHANNEL; "
+                   "leave one of them out");
+    }
+    return Status();
+  }
+  // 0: whole rows.
+  int64_t Group() const {
+    return options.scheme == Int8Options::Scheme::GROUPS ? int64_t{options.group} : 0;
+  }
 
   bool Wanted(const engine_site_info& site) const {
     if (site.kind != ENGINE_SITE_LINEAR && site.kind != ENGINE_SITE_HEAD) return false;
@@ -92,9 +111,16 @@ struct Int8 : Transform {
     const int64_t bytes = DtypeBytes(model.Info().dtype);
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (!Wanted(sites[i])) continue;
-      const int64_t elements = sites[i].in * sites[i].out;
-      ENGINE_RETURN_IF_ERROR(diff.Replace(i, "int8 per channel, activations int8 per row",
-                                          elements * bytes, elements + 8 * sites[i].out));
+      const int64_t elements = sites[i].in * sites[i].out, group = Group();
+      if (group == 0) {
+        ENGINE_RETURN_IF_ERROR(diff.Replace(i, "int8 per channel, activations int8 per row",
+                                            elements * bytes, elements + 4 * sites[i].out));
+        continue;
+      }
+      const int64_t scales = (sites[i].in + group - 1) / group * sites[i].out;
+      ENGINE_RETURN_IF_ERROR(diff.Replace(
+          i, "int8 by groups of " + std::to_string(group) + ", activations int8 by the same",
+          elements * bytes, elements + 2 * scales));
     }
     return Status();
   }
@@ -107,7 +133,7 @@ struct Int8 : Transform {
     uint32_t param = 0;
     ENGINE_RETURN_IF_ERROR(Status(api->param_find(model.get(), site.weight, &param)));
     engine_packed* packed = nullptr;
-    ENGINE_RETURN_IF_ERROR(Status(api->packed_create(site.out, site.in, &packed)));
+    ENGINE_RETURN_IF_ERROR(Status(api->packed_create(site.out, site.in, Group(), &packed)));
     auto impl = std::make_unique<Int8Linear>(packed);
 
     // Rows are read, quantized and forgotten a few at a time: the dense weight never exists.
@@ -116,9 +142,9 @@ struct Int8 : Transform {
       engine_model* model;
       engine_packed* packed;
       uint32_t param;
-      int64_t columns;
+      int64_t columns, group;
       std::atomic<engine_status*> failure{nullptr};
-    } work{api, model.get(), packed, param, site.in, {}};
+    } work{api, model.get(), packed, param, site.in, Group(), {}};
     ThisHost().tasks->parallel_for(
         site.out, 64,
         [](void* arg, int64_t begin, int64_t end) {
@@ -126,14 +152,20 @@ struct Int8 : Transform {
           engine_status* status = Guard([&]() -> Status {
             std::vector<float> rows(static_cast<size_t>(64 * w.columns));
             std::vector<int8_t> q(static_cast<size_t>(w.columns));
+            const int64_t group = w.group == 0 ? w.columns : w.group;
+            std::vector<float> scales(static_cast<size_t>((w.columns + group - 1) / group));
             for (int64_t r = begin; r < end; r += 64) {
               const int64_t stop = std::min(end, r + 64);
               ENGINE_RETURN_IF_ERROR(
                   Status(w.api->param_rows(w.model, w.param, r, stop, rows.data())));
               for (int64_t i = r; i < stop; ++i) {
-                float scale = 0;
-                QuantizeRow(rows.data() + (i - r) * w.columns, w.columns, q.data(), &scale);
-                ENGINE_RETURN_IF_ERROR(Status(w.api->packed_set_row(w.packed, i, q.data(), scale)));
+                const float* row = rows.data() + (i - r) * w.columns;
+                for (int64_t k = 0; k < w.columns; k += group) {
+                  QuantizeGroup(row + k, std::min(group, w.columns - k), w.group != 0, q.data() + k,
+                                &scales[static_cast<size_t>(k / group)]);
+                }
+                ENGINE_RETURN_IF_ERROR(
+                    Status(w.api->packed_set_row(w.packed, i, q.data(), scales.data())));
               }
             }
             return Status();
@@ -143,8 +175,9 @@ struct Int8 : Transform {
         },
         &work);
     ENGINE_RETURN_IF_ERROR(Status(work.failure.load()));
-    ENGINE_RETURN_IF_ERROR(
-        Status(api->param_encode(model.get(), site.weight, ENGINE_CODEC_INT8_PER_CHANNEL, packed)));
+    ENGINE_RETURN_IF_ERROR(Status(api->param_encode(
+        model.get(), site.weight,
+        Group() == 0 ? ENGINE_CODEC_INT8_PER_CHANNEL : ENGINE_CODEC_INT8_GROUPS, packed)));
     *out = std::move(impl);
     return Status();
   }

@@ -101,6 +101,17 @@ Status Checkpoint::CheckComplete() const {
   return Status();
 }
 
+namespace {
+
+// Which stored row is logical row `row`; see Checkpoint::Source.
+int64_t StoredRow(int64_t row, int64_t rotary_head_dim) {
+  if (rotary_head_dim == 0) return row;
+  const int64_t within = row % rotary_head_dim, half = rotary_head_dim / 2;
+  return row - within + within % half * 2 + within / half;
+}
+
+}  // namespace
+
 template <typename T, typename DecodeFn>
 Status Checkpoint::ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst,
                             DecodeFn fn) const {
@@ -123,9 +134,7 @@ Status Checkpoint::ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end
     return Status();
   }
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t within = r % dim, half = dim / 2;
-    const int64_t stored = r - within + within % half * 2 + within / half;
-    fn(tensor.encoding, base + stored * row_bytes, n, dst + (r - begin) * n);
+    fn(tensor.encoding, base + StoredRow(r, dim) * row_bytes, n, dst + (r - begin) * n);
   }
   return Status();
 }
@@ -141,6 +150,38 @@ Status Checkpoint::ReadRows(const TensorInfo& t, int64_t begin, int64_t end, dou
 Status Checkpoint::ReadRowsBf16(const TensorInfo& t, int64_t begin, int64_t end,
                                 uint16_t* dst) const {
   return ReadWith(t, begin, end, dst, [](auto... args) { DecodeBf16(args...); });
+}
+
+Status Checkpoint::StoredRows(const TensorInfo& tensor, const uint8_t** to) const {
+  const auto it = index_.find(tensor.name);
+  if (it == index_.end() || &tensors_[it->second] != &tensor) {
+    return Error(ENGINE_INVALID_ARGUMENT, "tensor '", tensor.name, "' is not one of '", path_, "'");
+  }
+  const Source& source = sources_[it->second];
+  ENGINE_RETURN_IF_ERROR(source.file->CheckUnchanged());
+  const int64_t row_bytes =
+      tensor.columns() / BlockElements(tensor.encoding) * BlockBytes(tensor.encoding);
+  const uint8_t* base = source.file->data() + source.offset;
+  for (int64_t r = 0; r < tensor.rows(); ++r) {
+    to[r] = base + StoredRow(r, source.rotary_head_dim) * row_bytes;
+  }
+  return Status();
+}
+
+std::string Checkpoint::Identity() const {
+  std::string out;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const TensorInfo& t = tensors_[i];
+    out += t.name + ':' + EncodingName(t.encoding);
+    for (int64_t d : t.shape) out += 'x' + std::to_string(d);
+    constexpr uint64_t kSample = 64;
+    const uint8_t* base = sources_[i].file->data() + sources_[i].offset;
+    for (const uint64_t at : {uint64_t{0}, t.bytes / 3, t.bytes / 3 * 2}) {
+      const uint64_t count = std::min(kSample, t.bytes - at);
+      out.append(reinterpret_cast<const char*>(base + at), count);
+    }
+  }
+  return out;
 }
 
 void Checkpoint::Drop(const TensorInfo& tensor) const {

@@ -55,6 +55,13 @@ class Checkpoint {
   // Rounded to nearest, ties to even.
   Status ReadRowsBf16(const TensorInfo& tensor, int64_t begin, int64_t end, uint16_t* dst) const;
 
+  // Where each row of a matrix begins, as stored; to [rows]. The bytes live as long as the
+  // checkpoint. [any thread]
+  Status StoredRows(const TensorInfo& tensor, const uint8_t** to) const;
+  // Names, shapes and encodings of all tensors with some bytes of each: differs for checkpoints
+  // that compute another function, but for those that differ in none of the bytes looked at.
+  std::string Identity() const;
+
   // The file's pages of this tensor stop counting in the resident size. [any thread]
   void Drop(const TensorInfo& tensor) const;
 

@@ -11,11 +11,45 @@
 extern "C" {
 #endif
 
+/* Whoever made the request of this group no longer wants the answer. */
+#define ENGINE_TYPE_CANCEL "engine.Cancel/1"
+typedef struct engine_cancel {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t group; /* of the prompt's packet */
+} engine_cancel;
+
+/* How a token is chosen from logits. The draw of a token depends on seed, request and position
+ * alone. */
+typedef struct engine_sampling {
+  uint32_t struct_size;
+  uint32_t top_k;     /* among that many likeliest; 0: all */
+  double temperature; /* 0: the likeliest */
+  double top_p;       /* among the fewest likeliest whose probabilities add up to it; 1: all */
+  uint64_t seed;
+} engine_sampling;
+
+/* How a prompt wants to be served; zero and empty leave a thing to the nodes' options. */
+typedef struct engine_request {
+  uint32_t struct_size;
+  uint32_t max_tokens;
+  uint32_t priority;   /* 1 is first */
+  uint32_t n;          /* answers to the same prompt */
+  uint64_t timeout_us; /* from its arrival */
+  engine_str id;       /* the client's own name of the request, handed through */
+  engine_str session;  /* the session's history goes before the prompt */
+  engine_str salt;     /* prompts share computed prefixes only when their salts are equal */
+  engine_str key;      /* whose request it is: fairness is between keys */
+  engine_str adapter;  /* which of the model's adapters; empty: the first, or none */
+  const engine_sampling* sampling; /* NULL: the node's */
+} engine_request;
+
 #define ENGINE_TYPE_TEXT "engine.Text/1"
 typedef struct engine_text {
   uint32_t struct_size;
   engine_str text; /* as it came: may hold invalid UTF-8 */
   uint64_t arrived_ns;
+  const engine_request* request; /* NULL: nothing special */
 } engine_text;
 
 #define ENGINE_TYPE_TOKENS "engine.Tokens/1"
@@ -24,11 +58,16 @@ typedef struct engine_tokens {
   const int32_t* ids;
   uint64_t count;
   uint64_t arrived_ns; /* of the text they were made from */
+  /* The same prompt as it continues a session that has a history (in a chat format: the end of the
+   * last answer, then this turn); count 0: as ids. */
+  const int32_t* continued_ids;
+  uint64_t continued_count;
+  const engine_request* request; /* NULL: nothing special */
 } engine_tokens;
 
 /* What one sequence asks of one forward pass. */
 typedef struct engine_step_sequence {
-  uint64_t request;
+  uint64_t request;      /* unique among the sequences under way; names its stream of draws */
   const int32_t* tokens; /* new tokens */
   uint32_t token_count;  /* at least 1 */
   uint32_t start;        /* position of tokens[0] in the sequence */
@@ -37,6 +76,10 @@ typedef struct engine_step_sequence {
    * and tokens is the whole sequence. */
   const int32_t* blocks;
   uint32_t block_count;
+  uint32_t logits_count; /* logits are wanted of that many last tokens; 0: of none */
+  uint32_t adapter;      /* index into the model's adapters */
+  uint32_t reserved;
+  const engine_sampling* sampling; /* NULL: the sampling node's own */
 } engine_step_sequence;
 
 #define ENGINE_TYPE_STEP "engine.Step/1"
@@ -46,32 +89,62 @@ typedef struct engine_step {
   const engine_step_sequence* sequences;
 } engine_step;
 
-/* Logits of the last token of each sequence of a step, in the step's order. */
+/* Logits that a step asked for, in the step's order: for each sequence those of its last
+ * logits_count tokens. */
 #define ENGINE_TYPE_LOGITS "engine.Logits/1"
 typedef struct engine_logits {
   uint32_t struct_size;
   uint32_t rows;
   uint64_t vocab;
-  const float* data;         /* [rows, vocab] */
-  const uint64_t* requests;  /* [rows] */
-  const uint32_t* positions; /* [rows]: position of the token to be chosen */
+  const float* data;                      /* [rows, vocab] */
+  const uint64_t* requests;               /* [rows] */
+  const uint32_t* positions;              /* [rows]: position of the token to be chosen */
+  const engine_sampling* const* sampling; /* [rows], entries may be NULL; NULL: no entry at all */
 } engine_logits;
 
 #define ENGINE_TYPE_SAMPLED "engine.Sampled/1"
 typedef struct engine_sampled {
   uint32_t struct_size;
   uint32_t rows;
-  const uint64_t* requests; /* [rows] */
-  const int32_t* ids;       /* [rows] */
-  const float* margins;     /* [rows]: greatest logit less the second greatest */
+  const uint64_t* requests;  /* [rows] */
+  const int32_t* ids;        /* [rows] */
+  const float* margins;      /* [rows]: greatest logit less the second greatest */
+  const uint32_t* positions; /* [rows]: of the chosen token */
 } engine_sampled;
 
 typedef enum engine_finish {
   ENGINE_FINISH_NONE = 0,
   ENGINE_FINISH_STOP = 1,   /* an end token; it is not part of the text */
   ENGINE_FINISH_LENGTH = 2, /* max_tokens or the context was reached */
-  ENGINE_FINISH_ERROR = 3
+  ENGINE_FINISH_ERROR = 3,
+  ENGINE_FINISH_TIMEOUT = 4,  /* its deadline passed */
+  ENGINE_FINISH_CANCELLED = 5 /* whoever asked is gone */
 } engine_finish;
+
+/* Why the beginning of a prompt was, or was not, found computed. */
+typedef enum engine_kv_reason {
+  ENGINE_KV_NONE = 0,          /* the model keeps no keys and values */
+  ENGINE_KV_HIT_PREFIX = 1,    /* pages that earlier prompts computed */
+  ENGINE_KV_HIT_SESSION = 2,   /* pages of the session's history */
+  ENGINE_KV_MISS_COLD = 3,     /* nobody computed this beginning */
+  ENGINE_KV_MISS_SHORT = 4,    /* too short to fill a page */
+  ENGINE_KV_MISS_SALT = 5,     /* computed, but under another salt */
+  ENGINE_KV_MISS_EVICTED = 6,  /* was computed, and thrown out to make room */
+  ENGINE_KV_MISS_OFF = 7,      /* sharing of prefixes is switched off */
+  ENGINE_KV_MISS_PREEMPTED = 8 /* its pages were taken away while it waited */
+} engine_kv_reason;
+
+/* What a request cost, told with its end. */
+typedef struct engine_usage {
+  uint32_t struct_size;
+  uint32_t prompt_tokens; /* a session's history included */
+  uint32_t cached_tokens; /* of these, found computed */
+  uint32_t generated_tokens;
+  uint32_t cache_reason; /* engine_kv_reason of the first look-up */
+  uint32_t preemptions;  /* times it gave its pages away and was computed again */
+  uint32_t drafted_tokens, accepted_tokens; /* of speculation */
+  uint64_t queued_ns;                       /* from arrival to its first step */
+} engine_usage;
 
 /* One token of one request, or with id -1 its end without a token. */
 #define ENGINE_TYPE_TOKEN "engine.Token/1"
@@ -85,7 +158,12 @@ typedef struct engine_token {
   uint32_t prompt_count;
   const int32_t* prompt_ids; /* [prompt_count], with index 0 or a finish only */
   uint64_t arrived_ns, made_ns;
-  engine_str error; /* with ENGINE_FINISH_ERROR: what happened */
+  engine_str error;          /* with ENGINE_FINISH_ERROR and _TIMEOUT: what happened */
+  int32_t error_code;        /* engine_code of it */
+  uint32_t choice;           /* which of n answers */
+  uint64_t retry_after_us;   /* of a refusal for want of room: when to ask again; 0: not told */
+  const engine_usage* usage; /* with a finish only; else NULL */
+  const engine_request* ask; /* as it came with the prompt, with index 0 or a finish; may be NULL */
 } engine_token;
 
 /* A piece of text for one request: whole code points only. */

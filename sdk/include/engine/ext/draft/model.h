@@ -29,6 +29,10 @@ typedef struct engine_model_info {
   double rope_theta, norm_eps;
   uint8_t tied_embedding;
   uint8_t reserved[7];
+  uint32_t adapter_count; /* named ones; a step's sequences choose 1 to adapter_count, 0: none */
+  uint32_t reserved2;
+  uint64_t fingerprint; /* equal for models that compute the same function, codecs and adapters
+                         * included */
 } engine_model_info;
 
 typedef enum engine_site_kind {
@@ -55,7 +59,8 @@ typedef struct engine_site_info {
 
 typedef enum engine_codec {
   ENGINE_CODEC_DENSE = 0,
-  ENGINE_CODEC_INT8_PER_CHANNEL = 1
+  ENGINE_CODEC_INT8_PER_CHANNEL = 1,
+  ENGINE_CODEC_INT8_GROUPS = 2
 } engine_codec;
 
 /* How a parameter lies on one axis of a device mesh: whole, or split along `dim` into `count`
@@ -113,6 +118,8 @@ typedef struct engine_low_rank {
   const engine_site_impl* base; /* what the branch is added to */
   AtenTensorHandle a, b;        /* borrowed from the implementation */
   double scale;
+  engine_str adapter; /* serving adds the branch for sequences that chose this adapter; empty: for
+                       * all of them. Training always adds it. */
 } engine_low_rank;
 
 /* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
@@ -124,34 +131,103 @@ typedef struct engine_same_function {
   const engine_site_impl* base;
 } engine_same_function;
 
-/* engine.kv_view/1: keys and values of all blocks in pages of one pool. A page index names the
- * same page in every block. A page of one block holds f32 keys [kv_heads][head_dim][page_tokens],
- * then f32 values [kv_heads][page_tokens][head_dim], 64-byte aligned. */
+/* engine.kv_view/1: keys and values of one block, in pages. A page index names the same page in
+ * every block. A page of one block holds, 64-byte aligned:
+ *   F32, F16: keys [kv_heads][head_dim][page_tokens], then values [kv_heads][page_tokens][head_dim]
+ *   INT8: keys s8 [kv_heads][head_dim / 4][page_tokens][4], values s8 [kv_heads][page_tokens]
+ *     [head_dim], then f32 scales of keys and of values, [kv_heads][page_tokens] each: one scale a
+ *     head and position, absmax / 127 */
 #define ENGINE_EXT_KV_VIEW "engine.kv_view/1"
-typedef struct engine_kv_stats {
-  uint32_t struct_size;
-  uint32_t sequences;
-  uint64_t pages_total, pages_used, page_bytes /* over all blocks */, budget_bytes, held_bytes;
-} engine_kv_stats;
+typedef enum engine_kv_format {
+  ENGINE_KV_F32 = 1,
+  ENGINE_KV_F16 = 2,
+  ENGINE_KV_INT8 = 3
+} engine_kv_format;
 typedef struct engine_kv_view {
   uint32_t struct_size;
-  uint32_t page_tokens;
-  uint32_t block; /* of this site */
+  uint32_t page_tokens; /* a multiple of 16 */
+  uint32_t block;       /* of this site */
+  uint32_t format;      /* engine_kv_format */
+  void* base;           /* page i of this block begins at base + i * stride bytes */
+  uint64_t stride;
+  uint32_t pages;
   uint32_t reserved;
+} engine_kv_view;
+
+/* engine.kv_pool/1: the pool behind the views; every KvStore site of a model gives the same one.
+ * Calls are thread-safe. A sequence is a list of pages in order; pages that are shared are never
+ * written: reserve gives a sequence copies of its own where it is about to write. */
+#define ENGINE_EXT_KV_POOL "engine.kv_pool/1"
+typedef enum engine_kv_open_flags {
+  ENGINE_KV_OPEN_NO_SHARING = 1 /* neither takes nor gives pages of the prefix cache */
+} engine_kv_open_flags;
+typedef struct engine_kv_open {
+  uint32_t struct_size;
+  uint32_t flags;        /* engine_kv_open_flags */
+  const int32_t* tokens; /* all that is known of the sequence, a session's history included */
+  uint32_t token_count;
+  uint32_t reserved;
+  engine_str salt;
+  engine_str session; /* empty: none; the session is busy until the sequence closes */
+} engine_kv_open;
+typedef struct engine_kv_match {
+  uint32_t struct_size;
+  uint32_t cached; /* positions [0, cached) hold computed keys and values; below token_count */
+  uint32_t reason; /* engine_kv_reason */
+  uint32_t reserved;
+} engine_kv_match;
+typedef enum engine_kv_close_flags {
+  ENGINE_KV_CLOSE_KEEP = 1 /* the session keeps the written positions as its history */
+} engine_kv_close_flags;
+typedef struct engine_kv_stats {
+  uint32_t struct_size;
+  uint32_t sequences, sessions, reserved;
+  uint64_t pages_total;
+  uint64_t pages_used; /* held by sequences */
+  uint64_t
+      pages_cached;    /* held by the prefix cache or by idle sessions alone: given up on demand */
+  uint64_t page_bytes; /* of one page over all blocks */
+  uint64_t budget_bytes, held_bytes; /* tables and indexes included; held never exceeds budget */
+  uint64_t lookups, hits;            /* sequences opened; those that found something */
+  uint64_t looked_up_tokens, cached_tokens;
+  uint64_t evicted_pages, copied_pages; /* thrown out to make room; copied on write */
+} engine_kv_stats;
+typedef struct engine_kv_pool {
+  uint32_t struct_size;
+  uint32_t page_tokens;
   void* self;
-  /* [worker] Start of a page of this site's block; NULL when the index is out of range. */
-  float* (*page)(void* self, int32_t index);
-  /* [worker] Sequences of the pool; the same for every site of it. */
-  engine_status* (*sequence_open)(void* self, uint64_t* sequence);
-  /* Makes room for `tokens` positions in all; RESOURCE_EXHAUSTED, with nothing taken, when the
-   * budget does not allow it. */
+  /* All [worker]. Begins a sequence with what is computed of it already. FAILED_PRECONDITION when
+   * the session is busy; RESOURCE_EXHAUSTED when the tables have no room. */
+  engine_status* (*sequence_open)(void* self, const engine_kv_open* how, uint64_t* sequence,
+                                  engine_kv_match* match);
+  /* Makes room to write positions [written, tokens): new pages, and copies of shared ones. Throws
+   * out cached pages and idle sessions, least recently used first, when it must;
+   * RESOURCE_EXHAUSTED, with nothing taken, when that is not enough. */
   engine_status* (*sequence_reserve)(void* self, uint64_t sequence, uint64_t tokens);
   /* The block table; borrowed until the next call for this sequence. */
   engine_status* (*sequence_blocks)(void* self, uint64_t sequence, const int32_t** blocks,
                                     uint32_t* count);
-  engine_status* (*sequence_close)(void* self, uint64_t sequence);
+  /* Positions up to `count` in all are now computed; `tokens` are those of the newly written ones,
+   * [written, count). Full pages become findable by others. */
+  engine_status* (*sequence_written)(void* self, uint64_t sequence, const int32_t* tokens,
+                                     uint64_t count);
+  /* Forgets positions from `count` on. */
+  engine_status* (*sequence_truncate)(void* self, uint64_t sequence, uint64_t count);
+  /* A second sequence with the same written positions; pages are shared until one writes. */
+  engine_status* (*sequence_fork)(void* self, uint64_t sequence, uint64_t* copy);
+  engine_status* (*sequence_close)(void* self, uint64_t sequence, uint32_t flags);
+  /* Tokens of the session's history, copied up to `capacity`; *count tells how many there are, 0
+   * when the session is unknown. */
+  engine_status* (*session_tokens)(void* self, engine_str session, engine_str salt, int32_t* tokens,
+                                   uint64_t capacity, uint64_t* count);
+  engine_status* (*session_drop)(void* self, engine_str session, engine_str salt);
+  /* The session's history, keys and values as a file, and back. A file of another model, format
+   * or version, a short or a damaged one is refused with what differs. */
+  engine_status* (*session_save)(void* self, engine_str session, engine_str salt, engine_str path);
+  engine_status* (*session_restore)(void* self, engine_str session, engine_str salt,
+                                    engine_str path);
   void (*stats)(void* self, engine_kv_stats* out); /* [any] */
-} engine_kv_view;
+} engine_kv_pool;
 
 /* Receives text or bytes in one or more pieces. */
 typedef engine_status* (*engine_put)(void* arg, engine_str piece);
@@ -160,6 +236,8 @@ typedef enum engine_encode_flags {
   ENGINE_ENCODE_SPECIAL = 1, /* names of special tokens in the text become those tokens */
   ENGINE_ENCODE_BOS = 2      /* begin as the model's tokenizer says */
 } engine_encode_flags;
+
+typedef enum engine_chat_flags { ENGINE_CHAT_CONTINUE = 1 } engine_chat_flags;
 
 typedef struct engine_model_host {
   uint32_t struct_size;
@@ -188,6 +266,10 @@ typedef struct engine_model_host {
   engine_status* (*param_encode)(engine_model* model, engine_str name, uint32_t codec,
                                  engine_packed* packed);
 
+  /* [any] The number of a named adapter, for engine_step_sequence.adapter. NOT_FOUND lists those
+   * that there are. */
+  engine_status* (*adapter_find)(const engine_model* model, engine_str name, uint32_t* number);
+
   /* --- text ------------------------------------------------------------------------- [any] */
   /* Writes up to `capacity` ids and tells in *count how many there are. */
   engine_status* (*encode)(const engine_model* model, engine_str text, uint32_t flags, int32_t* ids,
@@ -195,14 +277,23 @@ typedef struct engine_model_host {
   /* Bytes of a token; special tokens give none. Borrowed from the model. */
   engine_status* (*token_bytes)(const engine_model* model, int32_t id, engine_str* out);
   uint8_t (*token_stops)(const engine_model* model, int32_t id); /* end of text or of turn */
-  /* One user turn in the model's chat format, ready for the answer. FAILED_PRECONDITION when the
-   * model has none. */
-  engine_status* (*chat)(const engine_model* model, engine_str user, engine_put put, void* arg);
+  /* One user turn in the model's chat format, ready for the answer; with ENGINE_CHAT_CONTINUE as it
+   * follows an answer that was generated: the end of that answer, then the turn.
+   * FAILED_PRECONDITION when the model has no chat format. */
+  engine_status* (*chat)(const engine_model* model, engine_str user, uint32_t flags, engine_put put,
+                         void* arg);
 
   /* --- running ------------------------------------------------------------------- [worker] */
-  /* Logits of each sequence's last token into `logits` [count, vocab]; the fused path, without
-   * autograd. Where a KV store is there, writes its pages. */
+  /* The logits that the step asks for into `logits` [sum of logits_count, vocab]; the fused path,
+   * without autograd. Where a KV store is there, writes its pages. */
   engine_status* (*step)(engine_model* model, const engine_step* step, float* logits);
+  /* Chooses a token for each row of logits: ids and margins [rows]. `fallback` where a row has no
+   * sampling of its own. DATA_LOSS when a row holds a NaN or nothing finite. */
+  engine_status* (*sample)(engine_model* model, const engine_logits* logits,
+                           const engine_sampling* fallback, int32_t* ids, float* margins);
+  /* Time that steps of this model have taken in all, and of it in kernels, in nanoseconds. [any] */
+  void (*step_times)(const engine_model* model, uint64_t* steps, uint64_t* step_ns,
+                     uint64_t* kernel_ns);
   /* The same function site by site on tensors, recording autograd: ids [B, T] i64 -> logits
    * [B, T, vocab] in the model's dtype. No KV store takes part. */
   engine_status* (*forward)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle* logits);
@@ -218,16 +309,19 @@ typedef struct engine_model_host {
   void (*forward_release)(engine_forward* pass);
 
   /* --- packed int8 matrices -------------------------------------------- [control][worker] */
-  /* An empty matrix of that shape; every row must be set before it is used. */
-  engine_status* (*packed_create)(int64_t out, int64_t in, engine_packed** matrix);
-  /* Row `row` is q[k] * scale, q in -127..127. Thread-safe for distinct rows. */
+  /* An empty matrix of that shape; every row must be set before it is used. Each row is scaled by
+   * groups of `group` neighbours, a multiple of 32, or whole: group 0. */
+  engine_status* (*packed_create)(int64_t out, int64_t in, int64_t group, engine_packed** matrix);
+  /* Row `row` is q[k] * scales[k / group], q in -127..127; scales of groups must be representable
+   * in half precision (HalfToFloat of util.hpp). Thread-safe for distinct rows. */
   engine_status* (*packed_set_row)(engine_packed* matrix, int64_t row, const int8_t* q,
-                                   float scale);
+                                   const float* scales);
   void (*packed_retain)(engine_packed* matrix);
   void (*packed_release)(engine_packed* matrix);
   uint64_t (*packed_bytes)(const engine_packed* matrix);
-  /* x [..., in] of any floating dtype -> [..., out] of the same; activations are quantized per row
-   * to int8, products summed in int32, then multiplied by both scales. Not recorded by autograd. */
+  /* x [..., in] of any floating dtype -> [..., out] of the same; activations are quantized to int8
+   * by the matrix's groups, products summed in int32 within a group, then multiplied by both
+   * scales. Not recorded by autograd. */
   engine_status* (*packed_forward)(engine_packed* matrix, AtenTensorHandle x, AtenTensorHandle* y);
   /* The dense matrix [out, in] in `dtype`. */
   engine_status* (*packed_dense)(engine_packed* matrix, uint32_t dtype, AtenTensorHandle* out);
