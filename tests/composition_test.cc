@@ -96,7 +96,8 @@ void MoveAdapters(model::Model* model) {
 }
 
 std::string Base(const std::string& path, const std::string& rest = "") {
-  return "resource { name: \"base\" load { path: \"" + path + "\" " + rest + " } }\n";
+  return "resource { name: \"base\" load { path: \"" + path + "\" weights: DECODED " + rest +
+         " } }\n";
 }
 std::string On(const std::string& name, const std::string& from, const std::string& kind) {
   return "resource { name: \"" + name + "\" from: \"" + from + "\" " + kind + " }\n";
@@ -319,11 +320,13 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
   const engine_kv_view* kv = model::Ask<engine_kv_view>(
       model.impl(model.FindSite("model.layers.1.self_attn.kv")), ENGINE_EXT_KV_VIEW);
   ASSERT_NE(kv, nullptr);
-  uint64_t sequence = 0;
-  ASSERT_EQ(kv->sequence_open(kv->self, &sequence), nullptr);
-  ASSERT_EQ(kv->sequence_reserve(kv->self, sequence, 20), nullptr);
+  const engine_kv_pool* pool = PoolOf(model);
+  ASSERT_NE(pool, nullptr);
+  const uint64_t sequence = OpenSequence(pool);
+  ASSERT_EQ(pool->sequence_reserve(pool->self, sequence, 20), nullptr);
   engine_step_sequence s = {};
-  ASSERT_EQ(kv->sequence_blocks(kv->self, sequence, &s.blocks, &s.block_count), nullptr);
+  ASSERT_EQ(pool->sequence_blocks(pool->self, sequence, &s.blocks, &s.block_count), nullptr);
+  s.logits_count = 1;
   std::vector<int32_t> ids = {5, 9, 17, 33, 65, 129, 257, 11, 12};
   std::vector<float> fresh(320), stale(320);
   const auto step = [&](uint32_t start, uint32_t count, std::vector<float>* logits) {
@@ -336,7 +339,8 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
   step(0, 8, &fresh);
   step(8, 1, &fresh);
   // One block keeps the values of an older token at one position.
-  float* page = kv->page(kv->self, s.blocks[0]);
+  auto* page = reinterpret_cast<float*>(static_cast<char*>(kv->base) +
+                                        static_cast<uint64_t>(s.blocks[0]) * kv->stride);
   const float kept = page[2 * 16 * 16 + 3 * 16];
   page[2 * 16 * 16 + 3 * 16] = kept + 0.5f;
   step(8, 1, &stale);
@@ -344,7 +348,7 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
   page[2 * 16 * 16 + 3 * 16] = kept;
   step(8, 1, &stale);
   EXPECT_EQ(stale, fresh);
-  ASSERT_EQ(kv->sequence_close(kv->self, sequence), nullptr);
+  ASSERT_EQ(pool->sequence_close(pool->self, sequence, 0), nullptr);
 
   const Greedy want = Generate(&chain.At("tuned"), {5, 9, 17}, 4);
   auto* low = const_cast<engine_low_rank*>(model::Ask<engine_low_rank>(
@@ -377,11 +381,8 @@ TEST(KvCache, TheBudgetIsHard) {
   Chain chain(Base(folder.Path("toy")) + On("kv", "base", "kv_cache { budget: \"200kB\" }"));
   ASSERT_TRUE(chain.status().ok()) << chain.status().message();
   model::Model& model = chain.At("kv");
-  const engine_kv_view* kv = model::Ask<engine_kv_view>(
-      model.impl(model.FindSite("model.layers.0.self_attn.kv")), ENGINE_EXT_KV_VIEW);
-  uint64_t a = 0, b = 0;
-  ASSERT_EQ(kv->sequence_open(kv->self, &a), nullptr);
-  ASSERT_EQ(kv->sequence_open(kv->self, &b), nullptr);
+  const engine_kv_pool* kv = PoolOf(model);
+  const uint64_t a = OpenSequence(kv), b = OpenSequence(kv);
   ASSERT_EQ(kv->sequence_reserve(kv->self, a, 100), nullptr);
   const Status full(kv->sequence_reserve(kv->self, b, 200));
   EXPECT_EQ(full.code(), ENGINE_RESOURCE_EXHAUSTED);
@@ -390,14 +391,14 @@ TEST(KvCache, TheBudgetIsHard) {
   EXPECT_LE(stats.held_bytes, stats.budget_bytes);
   EXPECT_EQ(stats.pages_used, 7u);
   // A refusal takes nothing, and what is closed comes back.
-  ASSERT_EQ(kv->sequence_close(kv->self, a), nullptr);
+  ASSERT_EQ(kv->sequence_close(kv->self, a, 0), nullptr);
   const Status fits(kv->sequence_reserve(kv->self, b, 96));
   EXPECT_TRUE(fits.ok()) << fits.message();
-  ASSERT_EQ(kv->sequence_close(kv->self, b), nullptr);
+  ASSERT_EQ(kv->sequence_close(kv->self, b, 0), nullptr);
   kv->stats(kv->self, &stats);
   EXPECT_EQ(stats.pages_used, 0u);
   EXPECT_EQ(stats.sequences, 0u);
-  const Status twice(kv->sequence_close(kv->self, b));
+  const Status twice(kv->sequence_close(kv->self, b, 0));
   EXPECT_EQ(twice.code(), ENGINE_NOT_FOUND);
 }
 

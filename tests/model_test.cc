@@ -16,7 +16,8 @@ namespace engine::tests {
 namespace {
 
 std::string Load(const std::string& rest = "") {
-  return "resource { name: \"base\" load { path: \"" + RealModel() + "\" " + rest + " } }\n";
+  return "resource { name: \"base\" load { path: \"" + RealModel() + "\" weights: DECODED " + rest +
+         " } }\n";
 }
 constexpr char kKv[] = "resource { name: \"kv\" from: \"base\" kv_cache { } }\n";
 
@@ -128,7 +129,12 @@ TEST(Batch, NeighboursChangeNoBit) {
   const std::vector<std::vector<int32_t>> prompts = {{504, 3575}, {28, 29, 30, 31, 32}, {9}};
   std::vector<engine_step_sequence> sequences;
   for (const auto& p : prompts) {
-    sequences.push_back({1, p.data(), static_cast<uint32_t>(p.size()), 0, nullptr, 0});
+    engine_step_sequence s = {};
+    s.request = 1;
+    s.tokens = p.data();
+    s.token_count = static_cast<uint32_t>(p.size());
+    s.logits_count = 1;
+    sequences.push_back(s);
   }
   const auto vocab = static_cast<size_t>(model.config().vocab);
   std::vector<float> together(3 * vocab), alone(vocab);
@@ -150,18 +156,26 @@ TEST(Step, RefusesWhatCannotBe) {
   std::vector<float> logits(static_cast<size_t>(model.config().vocab));
   const std::vector<int32_t> tokens(65, 5), wild = {-1}, over = {49152};
   const std::vector<int32_t> blocks = {0, 1, 2, 3, 99999999};
-  const auto refused = [&](engine_step_sequence s, const char* words) {
+  const auto refused = [&](const int32_t* ids, uint32_t count, uint32_t start, const int32_t* pages,
+                           uint32_t page_count, const char* words) {
+    engine_step_sequence s = {};
+    s.request = 1;
+    s.tokens = ids;
+    s.token_count = count;
+    s.start = start;
+    s.blocks = pages;
+    s.block_count = page_count;
     const engine_step step = {sizeof(engine_step), 1, &s};
     const Status status = model.Step(step, logits.data());
     EXPECT_FALSE(status.ok());
     EXPECT_NE(status.message().find(words), std::string_view::npos) << status.message();
   };
-  refused({1, tokens.data(), 65, 0, blocks.data(), 5}, "the context is 64");
-  refused({1, tokens.data(), 0, 0, blocks.data(), 5}, "reach");
-  refused({1, wild.data(), 1, 0, blocks.data(), 1}, "token -1");
-  refused({1, over.data(), 1, 0, blocks.data(), 1}, "vocabulary of 49152");
-  refused({1, tokens.data(), 17, 0, blocks.data(), 1}, "need more");
-  refused({1, tokens.data(), 1, 16, blocks.data() + 3, 2}, "page 99999999");
+  refused(tokens.data(), 65, 0, blocks.data(), 5, "the context is 64");
+  refused(tokens.data(), 0, 0, blocks.data(), 5, "reach");
+  refused(wild.data(), 1, 0, blocks.data(), 1, "token -1");
+  refused(over.data(), 1, 0, blocks.data(), 1, "vocabulary of 49152");
+  refused(tokens.data(), 17, 0, blocks.data(), 1, "need more");
+  refused(tokens.data(), 1, 16, blocks.data() + 3, 2, "page 99999999");
 }
 
 TEST(Load, RefusesWhatCannotFitAndWhatIsNotThere) {
@@ -184,7 +198,11 @@ TEST(Step, HeadsThatFitNoVectorAreRefused) {
   Chain chain("resource { name: \"base\" load { path: \"" + folder.Path("toy") + "\" } }");
   ASSERT_TRUE(chain.status().ok()) << chain.status().message();
   const int32_t token = 5;
-  const engine_step_sequence s = {1, &token, 1, 0, nullptr, 0};
+  engine_step_sequence s = {};
+  s.request = 1;
+  s.tokens = &token;
+  s.token_count = 1;
+  s.logits_count = 1;
   const engine_step step = {sizeof(engine_step), 1, &s};
   std::vector<float> logits(320);
   const Status status = chain.At("base").Step(step, logits.data());

@@ -176,12 +176,31 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
-Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int chunk) {
-  const engine_kv_view* kv = nullptr;
-  for (uint32_t i = 0; i < model->sites().size() && kv == nullptr; ++i) {
-    if (model->sites()[i].kind != ENGINE_SITE_KV_STORE) continue;
-    kv = model::Ask<engine_kv_view>(model->impl(i), ENGINE_EXT_KV_VIEW);
+const engine_kv_pool* PoolOf(const model::Model& model) {
+  for (uint32_t i = 0; i < model.sites().size(); ++i) {
+    if (model.sites()[i].kind != ENGINE_SITE_KV_STORE) continue;
+    return model::Ask<engine_kv_pool>(model.impl(i), ENGINE_EXT_KV_POOL);
   }
+  return nullptr;
+}
+
+uint64_t OpenSequence(const engine_kv_pool* pool) {
+  const int32_t token = 0;
+  engine_kv_open open = {};
+  open.struct_size = sizeof open;
+  open.flags = ENGINE_KV_OPEN_NO_SHARING;
+  open.tokens = &token;
+  open.token_count = 1;
+  engine_kv_match match = {};
+  match.struct_size = sizeof match;
+  uint64_t sequence = 0;
+  const Status status(pool->sequence_open(pool->self, &open, &sequence, &match));
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  return sequence;
+}
+
+Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int chunk) {
+  const engine_kv_pool* kv = PoolOf(*model);
   Greedy result;
   std::vector<int32_t> tokens = std::move(prompt);
   size_t done = 0;
@@ -190,7 +209,7 @@ Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int
     const Status status(s);
     if (!status.ok()) throw std::runtime_error(std::string(status.message()));
   };
-  if (kv != nullptr) good(kv->sequence_open(kv->self, &sequence));
+  if (kv != nullptr) sequence = OpenSequence(kv);
   std::vector<float> logits(static_cast<size_t>(model->config().vocab));
   while (static_cast<int>(result.ids.size()) < count) {
     engine_step_sequence s = {};
@@ -204,9 +223,11 @@ Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int
     }
     s.tokens = tokens.data() + s.start;
     s.token_count = static_cast<uint32_t>(end - s.start);
+    s.logits_count = 1;
     const engine_step step = {sizeof(engine_step), 1, &s};
     const Status status = model->Step(step, logits.data());
     if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+    if (kv != nullptr) good(kv->sequence_written(kv->self, sequence, s.tokens, end));
     done = end;
     if (end < tokens.size()) continue;
     const auto best = std::max_element(logits.begin(), logits.end());
@@ -219,7 +240,7 @@ Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int
     result.logits.push_back(logits);
     tokens.push_back(result.ids.back());
   }
-  if (kv != nullptr) good(kv->sequence_close(kv->self, sequence));
+  if (kv != nullptr) good(kv->sequence_close(kv->self, sequence, 0));
   return result;
 }
 

@@ -52,7 +52,7 @@ inline void Scores(const AttendArgs& a, int64_t row, int64_t position, float* sc
         for (int r = 0; r < R; ++r) {
           uint32_t four;
           __builtin_memcpy(&four, a.q8 + (row + r) * a.head_dim + d, 4);
-          acc[r][c] = V::Dot4(acc[r][c], codes, four);
+          acc[r][c] = V::Dot4(acc[r][c], codes, V::Set1I(static_cast<int32_t>(four)));
         }
       }
     }

@@ -17,6 +17,7 @@ struct V {
   static constexpr int kValueRows = 3;
   static constexpr int kIntRows = 4;
   static constexpr int kIntVectors = 1;
+  static constexpr int kIntPanels = 1;
   static constexpr int kScoreVectors = 1;
   using F = __m256;
   using I = __m256i;
@@ -50,9 +51,8 @@ struct V {
     const __m256 x1 = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(pair & 0xffff0000u)));
     return Fma(x1, odd, Fma(x0, even, acc));
   }
-  static I Dot4(I acc, I codes, uint32_t four) {
+  static I Dot4(I acc, I codes, I x) {
     // Even and odd bytes as int16, so that no pair of products saturates.
-    const __m256i x = _mm256_set1_epi32(static_cast<int>(four));
     const __m256i x_even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
     const __m256i x_odd = _mm256_srai_epi16(x, 8);
     const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff));

@@ -14,8 +14,9 @@ struct V {
   static constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
   static constexpr int kWide = 4;       // panels at once for one row: 8 chains
   static constexpr int kValueRows = 6;
-  static constexpr int kIntRows = 6;  // 24 sums and totals of 32 registers
+  static constexpr int kIntRows = 4;
   static constexpr int kIntVectors = 2;
+  static constexpr int kIntPanels = 2;
   static constexpr int kScoreVectors = 2;
   using F = __m512;
   using I = __m512i;
@@ -45,8 +46,10 @@ struct V {
     return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x),
                             reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)));
   }
-  static I Dot4(I acc, I codes, uint32_t four) {
-    return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(static_cast<int>(four)));
+  // Inline assembly: GCC 12 copies the sums of the intrinsic's loop from register to register.
+  static I Dot4(I acc, I codes, I x) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(x));
+    return acc;
   }
   static I LoadCodes(const char* p) { return _mm512_loadu_si512(p); }
   static I LowNibbles(I both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }

@@ -18,6 +18,7 @@ struct V {
   static constexpr int kValueRows = 1;
   static constexpr int kIntRows = 1;
   static constexpr int kIntVectors = 1;
+  static constexpr int kIntPanels = 1;
   static constexpr int kScoreVectors = 1;
   using F = float;
   using I = int32_t;
@@ -46,10 +47,10 @@ struct V {
     acc = Fma(FromBf16(static_cast<uint16_t>(pair)), FromBf16(weights[0]), acc);
     return Fma(FromBf16(static_cast<uint16_t>(pair >> 16)), FromBf16(weights[1]), acc);
   }
-  static I Dot4(I acc, I codes, uint32_t four) {
+  static I Dot4(I acc, I codes, I x) {
     for (int i = 0; i < 4; ++i) {
       const auto code = static_cast<I>((static_cast<uint32_t>(codes) >> (8 * i)) & 0xff);
-      acc += code * static_cast<I>(static_cast<int8_t>(four >> (8 * i)));
+      acc += code * static_cast<I>(static_cast<int8_t>(static_cast<uint32_t>(x) >> (8 * i)));
     }
     return acc;
   }
