@@ -165,6 +165,21 @@ TEST(SessionFile, HostileCountsAreRefusedBeforeAnythingIsAllocated) {
   EXPECT_EQ(Audit::Check(*other.pool), "");
 }
 
+TEST(SessionFile, AHistoryThatCannotFitThrowsNothingOut) {
+  Folder folder;
+  TestPool t(ConfigOf());
+  Serve(t.pool.get(), {Range(0, 20), "chat"}, ENGINE_KV_CLOSE_KEEP);
+  const Tokens tokens(20000, 7);
+  SessionWriter file({SmallGeometry(), 42, 1000}, folder.Path("long"));
+  ASSERT_TRUE(file.Begin(tokens.data(), tokens.size(), 0).ok());
+  ASSERT_TRUE(file.Finish().ok());
+  const Status status = t.pool->SessionRestore("long", "", folder.Path("long"));
+  EXPECT_EQ(status.code(), ENGINE_RESOURCE_EXHAUSTED) << status.message();
+  EXPECT_EQ(History(t.pool.get(), "chat"), Range(0, 20));
+  EXPECT_EQ(t.pool->Stats().sessions, 1u);
+  EXPECT_EQ(Audit::Check(*t.pool), "");
+}
+
 TEST(SessionFile, TokensOutsideTheVocabularyAreRefused) {
   Saved saved;
   Config small = ConfigOf();

@@ -76,6 +76,20 @@ TEST(Sessions, LostPagesAreToldAndTheHistoryStays) {
   const User next = Serve(t.pool.get(), {Range(0, 41), "chat"}, kKeep);
   EXPECT_EQ(next.cached, 0u);
   EXPECT_EQ(next.reason, ENGINE_KV_MISS_EVICTED);
+  // Pages that nobody else could find count among the evicted too.
+  TestPool lone(4);
+  Serve(lone.pool.get(), {Range(0, 40), "chat", "", ENGINE_KV_OPEN_NO_SHARING}, kKeep);
+  Serve(lone.pool.get(), {Range(500, 64)});
+  EXPECT_EQ(lone.pool->Stats().evicted_pages, 3u);
+}
+
+TEST(Sessions, PagesOfADroppedOneAreAsOldAsItsLastUse) {
+  TestPool t(6);
+  Serve(t.pool.get(), {Range(0, 32)});
+  Serve(t.pool.get(), {Range(100, 32), "chat"}, kKeep);
+  ASSERT_TRUE(t.pool->SessionDrop("chat", "").ok());
+  Serve(t.pool.get(), {Range(500, 48)});  // one page more than are free
+  EXPECT_EQ(Serve(t.pool.get(), {Range(100, 32)}).cached, 31u);
 }
 
 TEST(Sessions, OldestPagesMakeRoomFirst) {
