@@ -34,14 +34,17 @@ struct Variant {
   bool repeats_itself = true;
 };
 
-// Fields of a JSON line that tell of time and memory, not of the result.
+// A JSON line without the fields that tell of time, memory and caches, not of the result.
 std::string WithoutFigures(const std::string& text) {
   std::istringstream in(text);
   std::string out;
   for (std::string line; std::getline(in, line);) {
     auto j = nlohmann::json::parse(line, nullptr, false);
     if (j.is_object()) {
-      for (const char* key : {"ttft_s", "tokens_per_s", "peak_bytes", "seconds"}) j.erase(key);
+      for (const char* key :
+           {"ttft_s", "tokens_per_s", "peak_bytes", "seconds", "queued_s", "usage"}) {
+        j.erase(key);
+      }
       out += j.dump() + "\n";
     } else {
       out += line + "\n";

@@ -1,12 +1,32 @@
 // forward and sample: a step in, tokens out.
-#include <algorithm>
-#include <cmath>
-
-#include "engine/philox.hpp"
 #include "nodes.h"
 #include "payloads.h"
 
 namespace engine::text {
+
+std::unique_ptr<float[]> LogitsBuffers::Take(size_t count, size_t* capacity) {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [buffer, size] : free_) {
+      if (size < count) continue;
+      *capacity = size;
+      std::unique_ptr<float[]> taken = std::move(buffer);
+      std::swap(free_.back().first, buffer);
+      std::swap(free_.back().second, size);
+      free_.pop_back();
+      return taken;
+    }
+    // Too small, all of them: larger ones come back.
+    free_.clear();
+  }
+  *capacity = count;
+  return std::unique_ptr<float[]>(new float[count]);
+}
+
+void LogitsBuffers::Give(std::unique_ptr<float[]> buffer, size_t capacity) {
+  std::lock_guard lock(mutex_);
+  if (free_.size() < kKept) free_.emplace_back(std::move(buffer), capacity);
+}
 
 Status Forward::Process(Call& call) {
   const engine_step* s = in.Get(call);
@@ -15,90 +35,70 @@ Status Forward::Process(Call& call) {
   info.struct_size = sizeof info;
   ThisHost().model->info(m, &info);
   auto payload = std::make_unique<Logits>();
-  payload->owned.resize(s->count * static_cast<size_t>(info.vocab));
-  ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->step(m, s, payload->owned.data())));
+  size_t rows = 0;
+  bool sampling = false;
   for (uint32_t i = 0; i < s->count; ++i) {
-    payload->owned_requests.push_back(s->sequences[i].request);
-    payload->owned_positions.push_back(s->sequences[i].start + s->sequences[i].token_count);
+    const engine_step_sequence& sequence = s->sequences[i];
+    if (sequence.logits_count > sequence.token_count) {
+      return Error(ENGINE_INVALID_ARGUMENT, "sequence ", i, " of the step wants logits of ",
+                   sequence.logits_count, " tokens, but brings ", sequence.token_count);
+    }
+    rows += sequence.logits_count;
+    sampling |= sequence.sampling != nullptr;
   }
-  payload->rows = s->count;
+  const auto vocab = static_cast<size_t>(info.vocab);
+  if (rows != 0) {
+    payload->home = buffers_;
+    payload->buffer = buffers_->Take(rows * vocab, &payload->capacity);
+  }
+  // An empty step only goes round: whoever sent it wants to be called again.
+  if (s->count != 0) {
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->step(m, s, payload->buffer.get())));
+  }
+  payload->owned_requests.reserve(rows);
+  payload->owned_positions.reserve(rows);
+  payload->owned_inputs.reserve(rows);
+  if (sampling) payload->owned_sampling.reserve(rows);
+  for (uint32_t i = 0; i < s->count; ++i) {
+    const engine_step_sequence& sequence = s->sequences[i];
+    for (uint32_t t = sequence.token_count - sequence.logits_count; t < sequence.token_count; ++t) {
+      payload->owned_requests.push_back(sequence.request);
+      payload->owned_positions.push_back(sequence.start + t + 1);
+      payload->owned_inputs.push_back(sequence.tokens[t]);
+      if (sampling) payload->owned_sampling.push_back(sequence.sampling);
+    }
+  }
+  if (sampling) payload->keep = Share(in.Raw(call));
+  payload->rows = static_cast<uint32_t>(rows);
   payload->vocab = static_cast<uint64_t>(info.vocab);
-  payload->data = payload->owned.data();
+  payload->data = payload->buffer.get();
   payload->requests = payload->owned_requests.data();
   payload->positions = payload->owned_positions.data();
+  payload->inputs = payload->owned_inputs.data();
+  payload->sampling = sampling ? payload->owned_sampling.data() : nullptr;
   return out.Emit(call, std::move(payload));
 }
 
 Status Sample::Process(Call& call) {
   const engine_logits* l = in.Get(call);
-  const auto vocab = static_cast<size_t>(l->vocab);
   auto payload = std::make_unique<Sampled>();
-  for (uint32_t row = 0; row < l->rows; ++row) {
-    const float* logits = l->data + row * vocab;
-    // Two greatest logits, the first of equals winning, as argmax does.
-    float first = -INFINITY, second = -INFINITY;
-    size_t best = vocab;
-    for (size_t i = 0; i < vocab; ++i) {
-      if (std::isnan(logits[i])) {
-        return Error(ENGINE_DATA_LOSS, "the logits of request ", l->requests[row],
-                     " hold a NaN at token ", i);
-      }
-      if (logits[i] > first) {
-        second = first;
-        first = logits[i];
-        best = i;
-      } else if (logits[i] > second) {
-        second = logits[i];
-      }
-    }
-    if (best == vocab) return Error(ENGINE_DATA_LOSS, "no logit is greater than minus infinity");
-    if (options.temperature > 0) {
-      best_.clear();
-      for (size_t i = 0; i < vocab; ++i) best_.emplace_back(logits[i], static_cast<int32_t>(i));
-      const size_t keep = options.top_k == 0 ? vocab : std::min<size_t>(options.top_k, vocab);
-      const auto likelier = [](const auto& a, const auto& b) {
-        return a.first > b.first || (a.first == b.first && a.second < b.second);
-      };
-      if (keep < vocab) {
-        std::nth_element(best_.begin(), best_.begin() + static_cast<long>(keep), best_.end(),
-                         likelier);
-        best_.resize(keep);
-      }
-      double total = 0;
-      for (auto& [logit, id] : best_) {
-        logit =
-            static_cast<float>(std::exp(static_cast<double>(logit - first) / options.temperature));
-        total += static_cast<double>(logit);
-      }
-      if (options.top_p < 1) {
-        std::sort(best_.begin(), best_.end(), likelier);
-        double sum = 0;
-        size_t n = 0;
-        while (n < best_.size() && (n == 0 || sum < options.top_p * total)) {
-          sum += static_cast<double>(best_[n++].first);
-        }
-        best_.resize(n);
-        total = sum;
-      }
-      const double draw = Philox(options.seed, l->requests[row]).Uniform(l->positions[row]) * total;
-      double sum = 0;
-      best = static_cast<size_t>(best_.back().second);
-      for (const auto& [weight, id] : best_) {
-        sum += static_cast<double>(weight);
-        if (draw < sum) {
-          best = static_cast<size_t>(id);
-          break;
-        }
-      }
-    }
-    payload->owned_requests.push_back(l->requests[row]);
-    payload->owned_ids.push_back(static_cast<int32_t>(best));
-    payload->owned_margins.push_back(first - second);
+  payload->owned_ids.resize(l->rows);
+  payload->owned_margins.resize(l->rows);
+  if (l->rows != 0) {
+    const engine_sampling fallback = {sizeof(engine_sampling), options.top_k, options.temperature,
+                                      options.top_p, options.seed};
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->sample(
+        model.Get(call), l, &fallback, payload->owned_ids.data(), payload->owned_margins.data())));
   }
+  payload->owned_requests.assign(l->requests, l->requests + l->rows);
+  payload->owned_positions.assign(l->positions, l->positions + l->rows);
+  if (l->inputs != nullptr) payload->owned_inputs.assign(l->inputs, l->inputs + l->rows);
   payload->rows = l->rows;
   payload->requests = payload->owned_requests.data();
   payload->ids = payload->owned_ids.data();
   payload->margins = payload->owned_margins.data();
+  payload->positions = payload->owned_positions.data();
+  payload->inputs = l->inputs != nullptr ? payload->owned_inputs.data() : nullptr;
   return out.Emit(call, std::move(payload));
 }
 

@@ -93,35 +93,42 @@ Status Prompt::Process(Call& call) {
   }
 }
 
+// Ids of a prompt; with `continues`, as it goes on after an answer of its session.
+Status Tokenize::Encode(const engine_model* m, engine_str text, bool continues,
+                        std::vector<int32_t>* ids) const {
+  const engine_model_host* api = ThisHost().model;
+  std::string prompt(View(text));
+  uint32_t flags = options.special ? ENGINE_ENCODE_SPECIAL : 0;
+  if (options.chat) {
+    std::string formatted;
+    ENGINE_RETURN_IF_ERROR(
+        Status(api->chat(m, text, continues ? ENGINE_CHAT_CONTINUE : 0, &AppendTo, &formatted)));
+    prompt = std::move(formatted);
+    flags |= ENGINE_ENCODE_SPECIAL;
+  } else if (!continues) {
+    flags |= ENGINE_ENCODE_BOS;
+  }
+  ids->resize(prompt.size() + 16);
+  uint64_t count = 0;
+  ENGINE_RETURN_IF_ERROR(
+      Status(api->encode(m, Str(prompt), flags, ids->data(), ids->size(), &count)));
+  if (count > ids->size()) {
+    ids->resize(count);
+    ENGINE_RETURN_IF_ERROR(Status(api->encode(m, Str(prompt), flags, ids->data(), count, &count)));
+  }
+  ids->resize(count);
+  return Status();
+}
+
 Status Tokenize::Process(Call& call) {
   const engine_text* text = in.Get(call);
   engine_model* m = model.Get(call);
-  const engine_model_host* api = ThisHost().model;
-  std::string prompt(View(text->text));
-  uint32_t flags = 0;
-  if (options.special) flags |= ENGINE_ENCODE_SPECIAL;
-  if (options.chat) {
-    std::string formatted;
-    ENGINE_RETURN_IF_ERROR(Status(api->chat(m, text->text, &AppendTo, &formatted)));
-    prompt = std::move(formatted);
-    flags |= ENGINE_ENCODE_SPECIAL;
-  } else {
-    flags |= ENGINE_ENCODE_BOS;
-  }
   auto payload = std::make_unique<Tokens>();
-  payload->owned.resize(prompt.size() + 16);
-  uint64_t count = 0;
-  ENGINE_RETURN_IF_ERROR(Status(
-      api->encode(m, Str(prompt), flags, payload->owned.data(), payload->owned.size(), &count)));
-  if (count > payload->owned.size()) {
-    payload->owned.resize(count);
-    ENGINE_RETURN_IF_ERROR(
-        Status(api->encode(m, Str(prompt), flags, payload->owned.data(), count, &count)));
-  }
-  payload->owned.resize(count);
+  ENGINE_RETURN_IF_ERROR(Encode(m, text->text, false, &payload->owned));
+  const uint64_t count = payload->owned.size();
   engine_model_info info = {};
   info.struct_size = sizeof info;
-  api->info(m, &info);
+  ThisHost().model->info(m, &info);
   if (count == 0) return Error(ENGINE_INVALID_ARGUMENT, "the prompt is empty");
   if (count >= static_cast<uint64_t>(info.context)) {
     return Error(ENGINE_OUT_OF_RANGE, "the prompt has ", count,
@@ -129,8 +136,16 @@ Status Tokenize::Process(Call& call) {
                  "holds ",
                  info.context, ", the answer included");
   }
+  if (text->request != nullptr) {
+    payload->request = payload->owned_request.Copy(*text->request);
+    if (text->request->session.size != 0) {
+      ENGINE_RETURN_IF_ERROR(Encode(m, text->text, true, &payload->owned_continued));
+    }
+  }
   payload->ids = payload->owned.data();
   payload->count = count;
+  payload->continued_ids = payload->owned_continued.data();
+  payload->continued_count = payload->owned_continued.size();
   payload->arrived_ns = text->arrived_ns;
   return out.Emit(call, std::move(payload));
 }

@@ -8,11 +8,15 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "answer.h"
 #include "engine/node.hpp"
 #include "options.engine.hpp"
+#include "payloads.h"
 
 namespace engine::text {
 
@@ -45,6 +49,10 @@ struct Tokenize : Node {
   Out<engine_tokens> out{this, {.name = "TOKENS", .doc = "Its ids."}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "Whose tokenizer is used."}};
   Status Process(Call& call) override;
+
+ private:
+  Status Encode(const engine_model* m, engine_str text, bool continues,
+                std::vector<int32_t>* ids) const;
 };
 
 struct SerialBatcher : Node {
@@ -57,63 +65,82 @@ struct SerialBatcher : Node {
   In<engine_tokens> fresh{this, {.name = "NEW", .doc = "Prompts.", .flags = ENGINE_PORT_ERRORS}};
   In<engine_sampled> running{
       this, {.name = "RUNNING", .doc = "Sampled tokens coming back.", .flags = ENGINE_PORT_ERRORS}};
+  In<engine_cancel> cancel{this,
+                           {.name = "CANCEL",
+                            .doc = "Requests that nobody waits for any longer.",
+                            .flags = ENGINE_PORT_OPTIONAL}};
   Out<engine_step> step{this, {.name = "STEP", .doc = "One forward pass of one sequence."}};
-  Out<engine_token> token{this, {.name = "TOKEN", .doc = "Each token, and each request's end."}};
+  Out<engine_token> token{this, {.name = "TOKEN", .doc = "Each token, and each answer's end."}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "Whose KV store is used."}};
   Status Process(Call& call) override;
   Status Close(Call& call) override;
 
  private:
-  // A prompt that waits or runs.
-  struct Request {
+  // One answer that waits or runs.
+  struct Sequence {
     uint64_t group = 0;
-    uint64_t arrived_ns = 0;
+    uint32_t choice = 0, choices = 1;
+    uint64_t arrived_ns = 0, deadline_ns = UINT64_MAX;
     std::vector<int32_t> tokens;  // prompt, then what was generated
     size_t prompt = 0;
-    size_t done = 0;  // tokens that the KV store holds
+    size_t done = 0;     // tokens that steps were sent for
+    size_t written = 0;  // of them, those that the KV store holds
+    uint32_t max_tokens = 0;
     uint64_t sequence = 0;
     bool open = false;  // `sequence` is open
-    Packet keep;        // counts as work in flight until the request ends
+    bool cancelled = false;
+    engine_usage usage = {};
+    const engine_request* request = nullptr;
+    std::shared_ptr<Packet> keep;  // of the prompt; counts as work in flight until the end
   };
+  Status TakeIn(Call& call, const engine_packet* packet);
   Status Start(Call& call);
   Status NextStep(Call& call);
-  Status OnSampled(Call& call, int32_t id, float margin);
-  Status End(Call& call, uint32_t finish, int32_t id, float margin, std::string_view error);
-  Status EmitToken(Call& call, int32_t id, uint32_t finish, float margin, std::string_view error);
-  const engine_kv_view* Kv(Call& call) const;
-  std::deque<std::unique_ptr<Request>> waiting_;
-  std::unique_ptr<Request> current_;
-  const engine_kv_view* kv_ = nullptr;  // of the current request
+  Status OnSampled(Call& call, const engine_sampled& sampled);
+  Status End(Call& call, uint32_t finish, const Status& why, int32_t id = -1, float margin = 0);
+  Status EmitToken(Call& call, const Sequence& answer, int32_t id, uint32_t finish, float margin,
+                   const Status& why);
+  const engine_kv_pool* Pool(Call& call) const;
+  std::mutex mutex_;  // guards all below: the batcher that it stands in for is entered by two
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::unique_ptr<Sequence> current_;
+  const engine_kv_pool* pool_ = nullptr;  // of the current answer
 };
 
 struct Forward : Node {
   ENGINE_NODE("forward",
-              "Runs the model on a step and gives the logits of each sequence's last "
-              "token.",
+              "Runs the model on a step and gives the logits that each of its sequences asks "
+              "for.",
               .executor = "compute")
   ENGINE_OPTIONS(ForwardOptions)
   In<engine_step> in{this, {.name = "STEP", .doc = "What to run."}};
   Out<engine_logits> out{this,
                          {.name = "LOGITS",
                           .doc = "Logits of the last tokens.",
-                          .shape = "[sequences, vocab]",
+                          .shape = "[rows, vocab]",
                           .dtype = "f32"}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is run."}};
   Status Process(Call& call) override;
+
+ private:
+  std::shared_ptr<LogitsBuffers> buffers_ = std::make_shared<LogitsBuffers>();
 };
 
 struct Sample : Node {
   ENGINE_NODE("sample",
-              "Chooses the next token of each sequence: greedy at temperature 0, else "
-              "drawn after temperature, top-k and top-p.")
+              "Chooses the next token of each row of logits: greedy at temperature 0, else "
+              "drawn after temperature, top-k and top-p. A request's own settings go before the "
+              "options.",
+              .executor = "compute")
   ENGINE_OPTIONS(SampleOptions)
   In<engine_logits> in{
-      this, {.name = "LOGITS", .doc = "Logits.", .shape = "[sequences, vocab]", .dtype = "f32"}};
-  Out<engine_sampled> out{this, {.name = "SAMPLED", .doc = "One token a sequence."}};
+      this, {.name = "LOGITS", .doc = "Logits.", .shape = "[rows, vocab]", .dtype = "f32"}};
+  Out<engine_sampled> out{this, {.name = "SAMPLED", .doc = "One token a row."}};
+  UseModel model{
+      this,
+      ENGINE_TYPE_MODEL,
+      {.name = "MODEL", .doc = "Whose threads are used; nothing depends on it.", .optional = true}};
   Status Process(Call& call) override;
-
- private:
-  std::vector<std::pair<float, int32_t>> best_;  // kept, so that no token allocates
 };
 
 struct Detokenize : Node {
@@ -125,7 +152,8 @@ struct Detokenize : Node {
   Status Process(Call& call) override;
 
  private:
-  std::map<uint64_t, std::string> held_;  // bytes of an unfinished code point, by request
+  // Bytes of an unfinished code point, by request and answer.
+  std::map<std::pair<uint64_t, uint32_t>, std::string> held_;
 };
 
 struct TextSink : Node {
@@ -138,16 +166,10 @@ struct TextSink : Node {
   Status Close(Call&) override;
 
  private:
-  struct Answer {
-    std::string text;
-    std::vector<int32_t> ids, prompt_ids;
-    std::vector<float> margins;
-    uint64_t arrived_ns = 0, first_ns = 0, last_ns = 0;
-  };
-  Status Finish(const engine_event& event, Answer& answer);
+  Status Finish(const engine_event& event, const Answer& answer);
   Status Write(std::string_view text);
-  std::map<uint64_t, Answer> answers_;
-  std::FILE* file_ = nullptr;  // null: standard output
+  std::map<std::pair<uint64_t, uint32_t>, Answer> answers_;  // by request and answer
+  std::FILE* file_ = nullptr;                                // null: standard output
 };
 
 }  // namespace engine::text

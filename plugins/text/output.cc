@@ -43,29 +43,13 @@ std::string Valid(std::string_view s) {
   return out;
 }
 
-const char* FinishName(uint32_t finish) {
-  switch (finish) {
-    case ENGINE_FINISH_STOP:
-      return "stop";
-    case ENGINE_FINISH_LENGTH:
-      return "length";
-    case ENGINE_FINISH_ERROR:
-      return "error";
-    default:
-      return "none";
-  }
-}
-
-double Seconds(uint64_t from, uint64_t to) {
-  return to > from ? static_cast<double>(to - from) * 1e-9 : 0;
-}
-
 }  // namespace
 
 Status Detokenize::Process(Call& call) {
   const engine_token* t = in.Get(call);
   auto payload = std::make_unique<Event>();
-  std::string& held = held_[t->request];
+  const std::pair<uint64_t, uint32_t> whose(t->request, t->choice);
+  std::string& held = held_[whose];
   // The end token is not part of the text.
   if (t->id >= 0 && t->finish != ENGINE_FINISH_STOP) {
     engine_str bytes = {};
@@ -76,14 +60,11 @@ Status Detokenize::Process(Call& call) {
   const size_t whole = ends ? held.size() : WholeCodePoints(held);
   payload->owned = Valid(std::string_view(held).substr(0, whole));
   held.erase(0, whole);
-  if (ends) held_.erase(t->request);
+  if (ends) held_.erase(whose);
   payload->text = Str(payload->owned);
   payload->finish = t->finish;
   payload->token = *t;
-  payload->owned_prompt.assign(t->prompt_ids, t->prompt_ids + t->prompt_count);
-  payload->token.prompt_ids = payload->owned_prompt.data();
-  payload->owned_error = std::string(View(t->error));
-  payload->token.error = Str(payload->owned_error);
+  payload->keep = Share(in.Raw(call));
   return out.Emit(call, std::move(payload));
 }
 
@@ -108,24 +89,11 @@ Status TextSink::Write(std::string_view text) {
 
 Status TextSink::Process(Call& call) {
   const engine_event& event = *in.Get(call);
-  const engine_token& token = event.token;
-  Answer& answer = answers_[token.request];
-  if (answer.first_ns == 0) {
-    answer.first_ns = token.made_ns;
-    answer.arrived_ns = token.arrived_ns;
-    answer.prompt_ids.assign(token.prompt_ids, token.prompt_ids + token.prompt_count);
-  }
-  answer.last_ns = token.made_ns;
-  if (token.id >= 0) {
-    answer.ids.push_back(token.id);
-    answer.margins.push_back(token.margin);
-  }
+  const std::pair<uint64_t, uint32_t> whose(event.token.request, event.token.choice);
+  Answer& answer = answers_[whose];
+  answer.Add(event);
   Status status;
-  if (options.format == TextSinkOptions::Format::TEXT) {
-    status = Write(View(event.text));
-  } else {
-    answer.text += View(event.text);
-  }
+  if (options.format == TextSinkOptions::Format::TEXT) status = Write(View(event.text));
   if (!status.ok()) {
     // Nobody reads any longer: there is no use in going on.
     call.FailRun(status);
@@ -133,28 +101,13 @@ Status TextSink::Process(Call& call) {
   }
   if (event.finish == ENGINE_FINISH_NONE) return Status();
   const Answer done = std::move(answer);
-  answers_.erase(token.request);
-  Answer copy = done;
-  return Finish(event, copy);
+  answers_.erase(whose);
+  return Finish(event, done);
 }
 
-Status TextSink::Finish(const engine_event& event, Answer& answer) {
-  const auto tokens = static_cast<double>(answer.ids.size());
-  const double ttft = Seconds(answer.arrived_ns, answer.first_ns);
-  const double rest = Seconds(answer.first_ns, answer.last_ns);
-  const double rate = tokens > 1 && rest > 0 ? (tokens - 1) / rest : 0;
-  const uint64_t peak = PeakBytes();
+Status TextSink::Finish(const engine_event& event, const Answer& answer) {
   if (options.format == TextSinkOptions::Format::JSONL) {
-    nlohmann::ordered_json j;
-    j["text"] = answer.text;
-    j["ids"] = answer.ids;
-    j["prompt_ids"] = answer.prompt_ids;
-    j["margins"] = answer.margins;
-    j["finish"] = FinishName(event.finish);
-    if (event.finish == ENGINE_FINISH_ERROR) j["error"] = std::string(View(event.token.error));
-    j["ttft_s"] = ttft;
-    j["tokens_per_s"] = rate;
-    j["peak_bytes"] = peak;
+    const nlohmann::ordered_json j = ToJson(answer, event, /*figures=*/true);
     ENGINE_RETURN_IF_ERROR(
         Write(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
   } else {
@@ -163,8 +116,8 @@ Status TextSink::Finish(const engine_event& event, Answer& answer) {
     std::snprintf(line, sizeof line,
                   "[%zu prompt tokens, %zu generated (%s), first after %.3f s, then %.1f tokens/s, "
                   "peak memory %.0f MiB]\n",
-                  answer.prompt_ids.size(), answer.ids.size(), FinishName(event.finish), ttft, rate,
-                  static_cast<double>(peak) / 1048576.0);
+                  answer.prompt_ids.size(), answer.ids.size(), FinishName(event.finish),
+                  answer.FirstAfter(), answer.Rate(), static_cast<double>(PeakBytes()) / 1048576.0);
     if (event.finish != ENGINE_FINISH_ERROR) std::fputs(line, stderr);
   }
   if (event.finish == ENGINE_FINISH_ERROR) {

@@ -2,42 +2,115 @@
 #ifndef PLUGINS_TEXT_PAYLOADS_H_
 #define PLUGINS_TEXT_PAYLOADS_H_
 
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "engine/node.hpp"
 #include "engine/types.h"
 
 namespace engine::text {
 
+// A second reference to a packet of this call, for a payload that points into it.
+inline Packet Share(const engine_packet* packet) {
+  auto* mine = const_cast<engine_packet*>(packet);
+  ThisHost().nodes->packet_retain(mine);
+  return Packet(mine);
+}
+
+// A request with its own strings.
+struct OwnedRequest {
+  OwnedRequest() { value.struct_size = sizeof value; }
+  OwnedRequest(const OwnedRequest&) = delete;
+  OwnedRequest& operator=(const OwnedRequest&) = delete;
+
+  engine_request value = {};
+  engine_sampling sampling = {};
+  std::string id, session, salt, key, adapter;
+
+  // Points `value` at the strings; `with_sampling`: and at `sampling`.
+  const engine_request* Finish(bool with_sampling) {
+    sampling.struct_size = sizeof sampling;
+    value.id = Str(id);
+    value.session = Str(session);
+    value.salt = Str(salt);
+    value.key = Str(key);
+    value.adapter = Str(adapter);
+    value.sampling = with_sampling ? &sampling : nullptr;
+    return &value;
+  }
+  const engine_request* Copy(const engine_request& from) {
+    std::memcpy(&value, &from, std::min<size_t>(from.struct_size, sizeof value));
+    value.struct_size = sizeof value;
+    id = std::string(View(from.id));
+    session = std::string(View(from.session));
+    salt = std::string(View(from.salt));
+    key = std::string(View(from.key));
+    adapter = std::string(View(from.adapter));
+    if (from.sampling != nullptr) sampling = *from.sampling;
+    return Finish(from.sampling != nullptr);
+  }
+};
+
 // All are zeroed by their base's value initialization before the owner fills them.
 struct Text : engine_text {
   std::string owned;
+  OwnedRequest owned_request;
 };
 struct Tokens : engine_tokens {
-  std::vector<int32_t> owned;
+  std::vector<int32_t> owned, owned_continued;
+  OwnedRequest owned_request;
 };
 struct Step : engine_step {
   std::vector<engine_step_sequence> owned_sequences;
   std::vector<int32_t> owned_tokens, owned_blocks;
+  std::shared_ptr<Packet> keep;  // of the prompt, whose sampling is pointed to
+};
+
+// Memory for logits, used again by the next step: it is large, and clearing it would cost more
+// than sampling.
+class LogitsBuffers {
+ public:
+  std::unique_ptr<float[]> Take(size_t count, size_t* capacity);
+  void Give(std::unique_ptr<float[]> buffer, size_t capacity);
+
+ private:
+  static constexpr size_t kKept = 3;
+  std::mutex mutex_;
+  std::vector<std::pair<std::unique_ptr<float[]>, size_t>> free_;  // guarded by mutex_
 };
 struct Logits : engine_logits {
-  std::vector<float> owned;
+  ~Logits() {
+    if (home != nullptr && buffer != nullptr) home->Give(std::move(buffer), capacity);
+  }
+  std::shared_ptr<LogitsBuffers> home;
+  std::unique_ptr<float[]> buffer;
+  size_t capacity = 0;
   std::vector<uint64_t> owned_requests;
   std::vector<uint32_t> owned_positions;
+  std::vector<int32_t> owned_inputs;
+  std::vector<const engine_sampling*> owned_sampling;
+  Packet keep;  // the step, which the samplings lie in
 };
 struct Sampled : engine_sampled {
   std::vector<uint64_t> owned_requests;
-  std::vector<int32_t> owned_ids;
+  std::vector<int32_t> owned_ids, owned_inputs;
+  std::vector<uint32_t> owned_positions;
   std::vector<float> owned_margins;
 };
 struct Token : engine_token {
   std::vector<int32_t> owned_prompt;
   std::string owned_error;
+  engine_usage owned_usage;
+  std::shared_ptr<Packet> keep;  // of the prompt, whose request is pointed to
 };
 struct Event : engine_event {
   std::string owned;
-  std::vector<int32_t> owned_prompt;
-  std::string owned_error;
+  Packet keep;  // the token, which is copied with its pointers
 };
 
 }  // namespace engine::text

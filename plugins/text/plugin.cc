@@ -1,5 +1,6 @@
 #include "engine/plugin.hpp"
 
+#include "jsonl.h"
 #include "nodes.h"
 
 namespace t = engine::text;
@@ -11,4 +12,4 @@ ENGINE_PLUGIN((engine::PluginInfo{.id = "engine.text",
                                   .schemas = t::kSchema,
                                   .schemas_size = sizeof t::kSchema}),
               engine::Nodes<t::Prompt, t::Tokenize, t::SerialBatcher, t::Forward, t::Sample,
-                            t::Detokenize, t::TextSink>)
+                            t::Detokenize, t::TextSink, t::JsonlSource, t::JsonlSink>)

@@ -8,48 +8,62 @@
 #include "payloads.h"
 
 namespace engine::text {
-// The view of any KV store of the model: sequences are the same for all of them.
-const engine_kv_view* SerialBatcher::Kv(Call& call) const {
+
+// The pool behind the model's KV stores: it is the same for all of them.
+const engine_kv_pool* SerialBatcher::Pool(Call& call) const {
   const engine_model_host* api = ThisHost().model;
   engine_model* m = model.Get(call);
   const uint32_t count = api->site_count(m);
   for (uint32_t i = 0; i < count; ++i) {
     engine_site_info info = {};
     info.struct_size = sizeof info;
-    Status status(api->site(m, i, &info));
+    const Status status(api->site(m, i, &info));
     if (!status.ok() || info.kind != ENGINE_SITE_KV_STORE) continue;
     const engine_site_impl* impl = api->site_impl(m, i);
-    return static_cast<const engine_kv_view*>(impl->extension(impl->self, ENGINE_EXT_KV_VIEW));
+    if (impl->extension == nullptr) continue;
+    return static_cast<const engine_kv_pool*>(impl->extension(impl->self, ENGINE_EXT_KV_POOL));
   }
   return nullptr;
 }
 
-Status SerialBatcher::EmitToken(Call& call, int32_t id, uint32_t finish, float margin,
-                                std::string_view error) {
-  const Request& r = *current_;
+Status SerialBatcher::EmitToken(Call& call, const Sequence& a, int32_t id, uint32_t finish,
+                                float margin, const Status& why) {
   auto payload = std::make_unique<Token>();
   payload->id = id;
-  payload->request = r.group;
-  payload->index = static_cast<uint32_t>(r.tokens.size() - r.prompt);
+  payload->request = a.group;
+  payload->choice = a.choice;
+  payload->choices = a.choices;
+  payload->index = static_cast<uint32_t>(a.tokens.size() - a.prompt);
   payload->finish = finish;
   payload->margin = margin;
-  payload->arrived_ns = r.arrived_ns;
+  payload->arrived_ns = a.arrived_ns;
   payload->made_ns = NowNs();
   if (payload->index == 0 || finish != ENGINE_FINISH_NONE) {
-    payload->owned_prompt.assign(r.tokens.begin(), r.tokens.begin() + static_cast<long>(r.prompt));
+    payload->owned_prompt.assign(a.tokens.begin(), a.tokens.begin() + static_cast<long>(a.prompt));
     payload->prompt_ids = payload->owned_prompt.data();
-    payload->prompt_count = static_cast<uint32_t>(r.prompt);
+    payload->prompt_count = static_cast<uint32_t>(a.prompt);
+    payload->ask = a.request;
+    payload->keep = a.keep;
   }
-  payload->owned_error = std::string(error);
-  payload->error = Str(payload->owned_error);
-  return token.Emit(call, std::move(payload), r.group);
+  if (finish != ENGINE_FINISH_NONE) {
+    payload->owned_usage = a.usage;
+    payload->owned_usage.struct_size = sizeof(engine_usage);
+    payload->owned_usage.prompt_tokens = static_cast<uint32_t>(a.prompt);
+    payload->owned_usage.generated_tokens = payload->index + (id >= 0 ? 1 : 0);
+    payload->usage = &payload->owned_usage;
+    payload->error_code = why.code();
+    payload->owned_error = std::string(why.message());
+    payload->error = Str(payload->owned_error);
+  }
+  return token.Emit(call, std::move(payload), a.group);
 }
 
-Status SerialBatcher::End(Call& call, uint32_t finish, int32_t id, float margin,
-                          std::string_view error) {
-  Status status = EmitToken(call, id, finish, margin, error);
+// Ends the current answer and begins the next.
+Status SerialBatcher::End(Call& call, uint32_t finish, const Status& why, int32_t id,
+                          float margin) {
+  Status status = EmitToken(call, *current_, id, finish, margin, why);
   if (current_->open) {
-    Status closed(kv_->sequence_close(kv_->self, current_->sequence));
+    Status closed(pool_->sequence_close(pool_->self, current_->sequence, 0));
     if (status.ok()) status = std::move(closed);
   }
   current_.reset();
@@ -61,104 +75,161 @@ Status SerialBatcher::Start(Call& call) {
   current_ = std::move(waiting_.front());
   waiting_.pop_front();
   // Resolved for each sequence: the model may have been replaced since the last one.
-  kv_ = Kv(call);
-  if (kv_ != nullptr) {
-    Status status(kv_->sequence_open(kv_->self, &current_->sequence));
-    if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, -1, 0, status.message());
+  pool_ = Pool(call);
+  current_->usage.queued_ns = NowNs() - std::min(NowNs(), current_->arrived_ns);
+  if (pool_ != nullptr) {
+    engine_kv_open how = {};
+    how.struct_size = sizeof how;
+    how.flags = ENGINE_KV_OPEN_NO_SHARING;
+    how.tokens = current_->tokens.data();
+    how.token_count = static_cast<uint32_t>(current_->tokens.size());
+    engine_kv_match match = {};
+    match.struct_size = sizeof match;
+    const Status status(pool_->sequence_open(pool_->self, &how, &current_->sequence, &match));
+    if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, status);
     current_->open = true;
+    current_->usage.cache_reason = match.reason;
   }
   return NextStep(call);
 }
 
 Status SerialBatcher::NextStep(Call& call) {
-  Request& r = *current_;
-  size_t count = r.tokens.size() - r.done;
-  if (kv_ != nullptr) {
+  Sequence& a = *current_;
+  if (a.cancelled) {
+    return End(call, ENGINE_FINISH_CANCELLED, Error(ENGINE_CANCELLED, "whoever asked is gone"));
+  }
+  if (NowNs() >= a.deadline_ns) {
+    return End(call, ENGINE_FINISH_TIMEOUT,
+               Error(ENGINE_DEADLINE_EXCEEDED, "not finished in time: ", a.tokens.size() - a.prompt,
+                     " of at most ", a.max_tokens, " tokens were generated"));
+  }
+  size_t count = a.tokens.size() - a.done;
+  if (pool_ != nullptr) {
     count = std::min<size_t>(count, options.prefill_chunk);
-    Status status(kv_->sequence_reserve(kv_->self, r.sequence, r.done + count));
-    if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, -1, 0, status.message());
+    const Status status(pool_->sequence_reserve(pool_->self, a.sequence, a.done + count));
+    if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, status);
   }
   auto payload = std::make_unique<Step>();
-  payload->owned_tokens.assign(r.tokens.begin() + static_cast<long>(r.done),
-                               r.tokens.begin() + static_cast<long>(r.done + count));
+  payload->owned_tokens.assign(a.tokens.begin() + static_cast<long>(a.done),
+                               a.tokens.begin() + static_cast<long>(a.done + count));
   engine_step_sequence s = {};
-  s.request = r.group;
+  s.request = a.group | uint64_t{a.choice} << 48;
   s.tokens = payload->owned_tokens.data();
   s.token_count = static_cast<uint32_t>(count);
-  s.start = static_cast<uint32_t>(r.done);
-  if (kv_ != nullptr) {
+  s.start = static_cast<uint32_t>(a.done);
+  s.logits_count = a.done + count == a.tokens.size() ? 1 : 0;
+  if (a.request != nullptr && a.request->sampling != nullptr) {
+    s.sampling = a.request->sampling;
+    payload->keep = a.keep;
+  }
+  if (pool_ != nullptr) {
     const int32_t* blocks = nullptr;
     uint32_t block_count = 0;
     ENGINE_RETURN_IF_ERROR(
-        Status(kv_->sequence_blocks(kv_->self, r.sequence, &blocks, &block_count)));
+        Status(pool_->sequence_blocks(pool_->self, a.sequence, &blocks, &block_count)));
     payload->owned_blocks.assign(blocks, blocks + block_count);
     s.blocks = payload->owned_blocks.data();
     s.block_count = block_count;
-    r.done += count;
+    a.done += count;
   }
   payload->owned_sequences = {s};
   payload->sequences = payload->owned_sequences.data();
   payload->count = 1;
-  return step.Emit(call, std::move(payload), r.group);
+  return step.Emit(call, std::move(payload), a.group);
 }
 
-Status SerialBatcher::OnSampled(Call& call, int32_t id, float margin) {
-  Request& r = *current_;
-  // A step of the middle of the prompt: its token is of no use.
-  if (kv_ != nullptr && r.done < r.tokens.size()) return NextStep(call);
-  const size_t made = r.tokens.size() - r.prompt;
+Status SerialBatcher::OnSampled(Call& call, const engine_sampled& sampled) {
+  Sequence& a = *current_;
+  if (pool_ != nullptr) {
+    const Status status(
+        pool_->sequence_written(pool_->self, a.sequence, a.tokens.data() + a.written, a.done));
+    a.written = a.done;
+    if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, status);
+    if (a.done < a.tokens.size()) return NextStep(call);
+  }
+  if (sampled.rows != 1 || sampled.requests[0] != (a.group | uint64_t{a.choice} << 48)) {
+    return End(call, ENGINE_FINISH_ERROR,
+               Error(ENGINE_INTERNAL, "the sampled token belongs to another sequence"));
+  }
+  const int32_t id = sampled.ids[0];
+  const float margin = sampled.margins[0];
   engine_model_info info = {};
   info.struct_size = sizeof info;
   ThisHost().model->info(model.Get(call), &info);
   if (!options.ignore_eos && ThisHost().model->token_stops(model.Get(call), id) != 0) {
-    return End(call, ENGINE_FINISH_STOP, id, margin, {});
+    return End(call, ENGINE_FINISH_STOP, Status(), id, margin);
   }
-  const bool last =
-      made + 1 >= options.max_tokens || r.tokens.size() + 1 >= static_cast<size_t>(info.context);
-  if (last) return End(call, ENGINE_FINISH_LENGTH, id, margin, {});
-  ENGINE_RETURN_IF_ERROR(EmitToken(call, id, ENGINE_FINISH_NONE, margin, {}));
-  r.tokens.push_back(id);
+  const bool last = a.tokens.size() - a.prompt + 1 >= a.max_tokens ||
+                    a.tokens.size() + 1 >= static_cast<size_t>(info.context);
+  if (last) return End(call, ENGINE_FINISH_LENGTH, Status(), id, margin);
+  ENGINE_RETURN_IF_ERROR(EmitToken(call, a, id, ENGINE_FINISH_NONE, margin, Status()));
+  a.tokens.push_back(id);
   return NextStep(call);
 }
 
+// A prompt waits as many times as answers are asked for.
+Status SerialBatcher::TakeIn(Call& call, const engine_packet* packet) {
+  Sequence first;
+  first.group = ThisHost().nodes->packet_group(packet);
+  if (const engine_error_payload* error = fresh.Failure(call)) {
+    // The request failed before it got here; its end is told like any other.
+    return EmitToken(call, first, -1, ENGINE_FINISH_ERROR, 0,
+                     Status(static_cast<engine_code>(error->code), View(error->message)));
+  }
+  const engine_tokens* tokens = fresh.Get(call);
+  const engine_request* r = tokens->request;
+  first.request = r;
+  first.keep = std::make_shared<Packet>(Share(packet));
+  first.prompt = tokens->count;
+  first.tokens.assign(tokens->ids, tokens->ids + tokens->count);
+  first.arrived_ns = tokens->arrived_ns;
+  first.max_tokens = r != nullptr && r->max_tokens != 0 ? r->max_tokens : options.max_tokens;
+  if (r != nullptr && r->timeout_us != 0) {
+    first.deadline_ns = tokens->arrived_ns + std::min(r->timeout_us, UINT64_MAX / 4000) * 1000;
+  }
+  Status wrong;
+  if (r != nullptr && r->session.size != 0) {
+    wrong = Error(ENGINE_UNIMPLEMENTED,
+                  "the request names a session; serial_batcher keeps none: use batcher");
+  } else if (r != nullptr && r->adapter.size != 0) {
+    wrong = Error(ENGINE_UNIMPLEMENTED,
+                  "the request names an adapter; serial_batcher chooses none: use batcher");
+  } else if (r != nullptr && r->n > options.max_answers) {
+    wrong = Error(ENGINE_INVALID_ARGUMENT, r->n, " answers were asked for; at most ",
+                  options.max_answers, " are given (max_answers)");
+  }
+  if (!wrong.ok()) return EmitToken(call, first, -1, ENGINE_FINISH_ERROR, 0, wrong);
+  first.choices = r != nullptr && r->n != 0 ? r->n : 1;
+  for (uint32_t choice = 0; choice < first.choices; ++choice) {
+    waiting_.push_back(std::make_unique<Sequence>(first));
+    waiting_.back()->choice = choice;
+  }
+  return current_ == nullptr ? Start(call) : Status();
+}
+
 Status SerialBatcher::Process(Call& call) {
-  if (const engine_packet* packet = fresh.Raw(call)) {
-    auto request = std::make_unique<Request>();
-    request->group = ThisHost().nodes->packet_group(packet);
-    if (const engine_error_payload* error = fresh.Failure(call)) {
-      // The request failed before it got here; its end is told like any other.
-      std::swap(current_, request);
-      current_->group = ThisHost().nodes->packet_group(packet);
-      Status status = EmitToken(call, -1, ENGINE_FINISH_ERROR, 0, View(error->message));
-      std::swap(current_, request);
-      return status;
-    }
-    const engine_tokens* tokens = fresh.Get(call);
-    request->tokens.assign(tokens->ids, tokens->ids + tokens->count);
-    request->prompt = tokens->count;
-    request->arrived_ns = tokens->arrived_ns;
-    ThisHost().nodes->packet_retain(const_cast<engine_packet*>(packet));
-    request->keep = Packet(const_cast<engine_packet*>(packet));
-    waiting_.push_back(std::move(request));
-    return current_ == nullptr ? Start(call) : Status();
+  std::lock_guard lock(mutex_);
+  if (const engine_packet* packet = fresh.Raw(call)) return TakeIn(call, packet);
+  if (const engine_cancel* c = cancel.Get(call)) {
+    // What waits is ended when its turn comes.
+    for (const auto& answer : waiting_) answer->cancelled |= answer->group == c->group;
+    if (current_ != nullptr) current_->cancelled |= current_->group == c->group;
+    return Status();
   }
   if (current_ == nullptr) {
     return Error(ENGINE_INTERNAL, "a sampled token came back, but no sequence is running");
   }
   if (const engine_error_payload* error = running.Failure(call)) {
-    return End(call, ENGINE_FINISH_ERROR, -1, 0, View(error->message));
+    return End(call, ENGINE_FINISH_ERROR,
+               Status(static_cast<engine_code>(error->code), View(error->message)));
   }
-  const engine_sampled* sampled = running.Get(call);
-  if (sampled->rows != 1 || sampled->requests[0] != current_->group) {
-    return Error(ENGINE_INTERNAL, "the sampled token belongs to another sequence");
-  }
-  return OnSampled(call, sampled->ids[0], sampled->margins[0]);
+  return OnSampled(call, *running.Get(call));
 }
 
 Status SerialBatcher::Close(Call&) {
   Status status;
   if (current_ != nullptr && current_->open) {
-    status = Status(kv_->sequence_close(kv_->self, current_->sequence));
+    status = Status(pool_->sequence_close(pool_->self, current_->sequence, 0));
   }
   current_.reset();
   waiting_.clear();

@@ -78,8 +78,9 @@ typedef struct engine_step_sequence {
   uint32_t block_count;
   uint32_t logits_count; /* logits are wanted of that many last tokens; 0: of none */
   uint32_t adapter;      /* index into the model's adapters */
-  uint32_t reserved;
+  uint32_t room;         /* so many drafted tokens may be appended: the pages hold them */
   const engine_sampling* sampling; /* NULL: the sampling node's own */
+  const int32_t* history;          /* [start]: the tokens before these; NULL: not told */
 } engine_step_sequence;
 
 #define ENGINE_TYPE_STEP "engine.Step/1"
@@ -100,6 +101,7 @@ typedef struct engine_logits {
   const uint64_t* requests;               /* [rows] */
   const uint32_t* positions;              /* [rows]: position of the token to be chosen */
   const engine_sampling* const* sampling; /* [rows], entries may be NULL; NULL: no entry at all */
+  const int32_t* inputs;                  /* [rows]: the token that was fed, before `positions` */
 } engine_logits;
 
 #define ENGINE_TYPE_SAMPLED "engine.Sampled/1"
@@ -110,6 +112,9 @@ typedef struct engine_sampled {
   const int32_t* ids;        /* [rows] */
   const float* margins;      /* [rows]: greatest logit less the second greatest */
   const uint32_t* positions; /* [rows]: of the chosen token */
+  const int32_t* inputs;     /* [rows]: the token before it, as it was fed. A row that follows one
+                              * of the same sequence counts only when that one chose this token:
+                              * it was drafted. NULL: nothing was drafted */
 } engine_sampled;
 
 typedef enum engine_finish {
@@ -164,6 +169,8 @@ typedef struct engine_token {
   uint64_t retry_after_us;   /* of a refusal for want of room: when to ask again; 0: not told */
   const engine_usage* usage; /* with a finish only; else NULL */
   const engine_request* ask; /* as it came with the prompt, with index 0 or a finish; may be NULL */
+  uint32_t choices;          /* the request is over when as many of its answers have ended */
+  uint32_t reserved;
 } engine_token;
 
 /* A piece of text for one request: whole code points only. */
