@@ -103,11 +103,13 @@ void ForBytes(Pool* pool, const User& user, uint64_t from, Visit&& visit) {
   const Status status = pool->Blocks(user.id, &table, &count);
   ASSERT_TRUE(status.ok()) << status.message();
   ASSERT_GE(uint64_t{count} * g.page_tokens, user.tokens.size());
+  std::vector<std::vector<uint64_t>> layout;
+  for (uint32_t at = 0; at < g.page_tokens; ++at) layout.push_back(BytesOf(g, at));
   uint64_t prefix = 1;
   for (uint64_t p = 0; p < user.tokens.size(); ++p) {
     prefix = Mix(prefix, static_cast<uint64_t>(user.tokens[p]));
     if (p < from) continue;
-    const std::vector<uint64_t> bytes = BytesOf(g, static_cast<uint32_t>(p % g.page_tokens));
+    const std::vector<uint64_t>& bytes = layout[p % g.page_tokens];
     for (uint32_t b = 0; b < g.blocks; ++b) {
       char* const piece = pool->Piece(b, table[p / g.page_tokens]);
       for (uint64_t i = 0; i < bytes.size(); ++i) visit(p, piece + bytes[i], Byte(prefix, b, i));
