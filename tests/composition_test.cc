@@ -320,7 +320,7 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
   const engine_kv_view* kv = model::Ask<engine_kv_view>(
       model.impl(model.FindSite("model.layers.1.self_attn.kv")), ENGINE_EXT_KV_VIEW);
   ASSERT_NE(kv, nullptr);
-  const engine_kv_pool* pool = PoolOf(model);
+  const engine_kv_pool* pool = model::PoolOf(model);
   ASSERT_NE(pool, nullptr);
   const uint64_t sequence = OpenSequence(pool);
   ASSERT_EQ(pool->sequence_reserve(pool->self, sequence, 20), nullptr);
@@ -381,7 +381,7 @@ TEST(KvCache, TheBudgetIsHard) {
   Chain chain(Base(folder.Path("toy")) + On("kv", "base", "kv_cache { budget: \"200kB\" }"));
   ASSERT_TRUE(chain.status().ok()) << chain.status().message();
   model::Model& model = chain.At("kv");
-  const engine_kv_pool* kv = PoolOf(model);
+  const engine_kv_pool* kv = model::PoolOf(model);
   const uint64_t a = OpenSequence(kv), b = OpenSequence(kv);
   ASSERT_EQ(kv->sequence_reserve(kv->self, a, 100), nullptr);
   const Status full(kv->sequence_reserve(kv->self, b, 200));

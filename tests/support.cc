@@ -176,14 +176,6 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
-const engine_kv_pool* PoolOf(const model::Model& model) {
-  for (uint32_t i = 0; i < model.sites().size(); ++i) {
-    if (model.sites()[i].kind != ENGINE_SITE_KV_STORE) continue;
-    return model::Ask<engine_kv_pool>(model.impl(i), ENGINE_EXT_KV_POOL);
-  }
-  return nullptr;
-}
-
 uint64_t OpenSequence(const engine_kv_pool* pool) {
   const int32_t token = 0;
   engine_kv_open open = {};
@@ -200,7 +192,7 @@ uint64_t OpenSequence(const engine_kv_pool* pool) {
 }
 
 Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int chunk) {
-  const engine_kv_pool* kv = PoolOf(*model);
+  const engine_kv_pool* kv = model::PoolOf(*model);
   Greedy result;
   std::vector<int32_t> tokens = std::move(prompt);
   size_t done = 0;

@@ -57,9 +57,6 @@ std::string RealModel();
 
 std::string ReadFile(const std::string& path);
 
-// The pool behind the model's KvStore sites; null: it keeps no keys and values.
-const engine_kv_pool* PoolOf(const model::Model& model);
-
 // A sequence that shares nothing.
 uint64_t OpenSequence(const engine_kv_pool* pool);
 

@@ -25,6 +25,17 @@ int SchemaCommand(const std::string& file);
 int InspectCommand(const std::string& what);
 int PluginListCommand(bool why);
 
+struct PerplexityArgs {
+  PipelineArgs pipeline;
+  std::string text;      // file to score
+  std::string resource;  // model of the pipeline; empty: the last one
+  int64_t window = 512;
+  bool json = false;
+};
+int PerplexityCommand(const PerplexityArgs& args);
+// The whole of a file, or NOT_FOUND.
+Status ReadTextFile(const std::string& path, std::string* out);
+
 struct BenchArgs {
   PipelineArgs pipeline;
   bool ablate = false;

@@ -94,6 +94,19 @@ int main(int argc, char** argv) {
   list_app->add_flag("--why", why, "Also where from, and why files were refused");
   list_app->callback([&] { exit_code = PluginListCommand(why); });
 
+  PerplexityArgs perplexity;
+  CLI::App* perplexity_app = app.add_subcommand(
+      "perplexity", "Perplexity of a pipeline's model, with all its transforms, on a text");
+  AddPipeline(perplexity_app, &perplexity.pipeline);
+  perplexity_app->add_option("--text", perplexity.text, "UTF-8 text file")->required();
+  perplexity_app->add_option("--resource", perplexity.resource,
+                             "Which model of the pipeline; the last one when left out");
+  perplexity_app
+      ->add_option("--window", perplexity.window, "Tokens of a window; its second half is scored")
+      ->check(CLI::Range(4, 1 << 20));
+  perplexity_app->add_flag("--json", perplexity.json, "One JSON object on standard output");
+  perplexity_app->callback([&] { exit_code = PerplexityCommand(perplexity); });
+
   BenchArgs bench;
   CLI::App* bench_app =
       app.add_subcommand("bench", "Measure a pipeline, and what each optimization in it brings");

@@ -22,8 +22,9 @@ struct PipelineArgs {
   std::vector<std::string> sets;
 };
 
-// Reads and checks; prints all diagnostics on stderr. False when there are errors.
-bool LoadPlan(const PipelineArgs& args, graph::Plan* plan);
+// Reads and checks; prints all diagnostics on stderr. False when there are errors. Without
+// `need_nodes` resources alone will do.
+bool LoadPlan(const PipelineArgs& args, graph::Plan* plan, bool need_nodes = true);
 
 // Prints "engine: message" with where it happened.
 void PrintStatus(const Status& status);

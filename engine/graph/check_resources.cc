@@ -186,7 +186,8 @@ void WarnUnused(Work* work) {
     used.insert(n.uses.begin(), n.uses.end());
     unknown = unknown || n.kind == nullptr || n.item->damaged;
   }
-  if (unknown || work->reporter->has_errors()) return;
+  // A file without nodes is a list of models for tools to look at.
+  if (unknown || work->nodes.empty() || work->reporter->has_errors()) return;
   for (size_t i = 0; i < work->resources.size(); ++i) {
     if (used.count(static_cast<int>(i))) continue;
     const Item& item = *work->resources[i].item;

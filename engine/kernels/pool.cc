@@ -30,8 +30,9 @@ class Pool {
     std::lock_guard loop(loop_mutex_);
     Stop();
     threads_ = std::max(1, threads);
+    shares_ = std::vector<Share>(static_cast<size_t>(threads_));
     stop_ = false;
-    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this] { Work(); });
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { Work(i); });
   }
   int threads() const { return threads_; }
 
@@ -43,17 +44,20 @@ class Pool {
     }
     body_ = body;
     arg_ = arg;
-    count_ = count;
     const int64_t pieces = kChunksPerThread * threads_;
     chunk_ = std::max(grain, (count + pieces - 1) / pieces);
-    next_.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < threads_; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      share.next.store(count * i / threads_, std::memory_order_relaxed);
+      share.end = count * (i + 1) / threads_;
+    }
     entrance_.store(kOpen, std::memory_order_release);
     epoch_.fetch_add(1);
     if (sleepers_.load() != 0) {
       { std::lock_guard lock(sleep_mutex_); }
       wake_.notify_all();
     }
-    Chunks();
+    Chunks(0);
     // Nobody may enter any longer; whoever is inside holds the last chunks.
     uint64_t inside = entrance_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
     for (uint32_t spins = 0; inside != 0; inside = entrance_.load(std::memory_order_acquire)) {
@@ -66,11 +70,23 @@ class Pool {
   }
 
  private:
-  void Chunks() {
-    for (;;) {
-      const int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
-      if (begin >= count_) return;
-      body_(arg_, begin, std::min(count_, begin + chunk_));
+  // A part of the loop that one thread begins with; others help when theirs is done. So threads
+  // seldom write to the same line, and each streams through memory of its own.
+  struct Share {
+    alignas(64) std::atomic<int64_t> next{0};
+    int64_t end = 0;
+    Share() = default;
+    Share(const Share&) {}
+  };
+
+  void Chunks(int mine) {
+    for (int i = 0; i < threads_; ++i) {
+      Share& share = shares_[static_cast<size_t>((mine + i) % threads_)];
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
+        const int64_t begin = share.next.fetch_add(chunk_, std::memory_order_relaxed);
+        if (begin >= share.end) break;
+        body_(arg_, begin, std::min(share.end, begin + chunk_));
+      }
     }
   }
 
@@ -82,7 +98,7 @@ class Pool {
     return false;
   }
 
-  void Work() {
+  void Work(int id) {
     uint64_t seen = epoch_.load();
     uint64_t idle_since = NowNs();
     for (;;) {
@@ -97,7 +113,7 @@ class Pool {
       }
       seen = epoch_.load();
       if (Enter()) {
-        Chunks();
+        Chunks(id);
         entrance_.fetch_sub(1, std::memory_order_acq_rel);
       }
       idle_since = NowNs();
@@ -121,8 +137,8 @@ class Pool {
   // Of the loop under way; written before the entrance opens.
   void (*body_)(void*, int64_t, int64_t) = nullptr;
   void* arg_ = nullptr;
-  int64_t count_ = 0, chunk_ = 1;
-  alignas(64) std::atomic<int64_t> next_{0};
+  int64_t chunk_ = 1;
+  std::vector<Share> shares_;
   // Open bit, and how many workers are inside.
   alignas(64) std::atomic<uint64_t> entrance_{0};
   alignas(64) std::atomic<uint64_t> epoch_{0};

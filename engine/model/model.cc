@@ -390,6 +390,14 @@ void Model::Fingerprint(std::string_view what) {
   fingerprint_ = hash;
 }
 
+const engine_kv_pool* PoolOf(const Model& model) {
+  for (uint32_t i = 0; i < model.sites().size(); ++i) {
+    if (model.sites()[i].kind != ENGINE_SITE_KV_STORE) continue;
+    return Ask<engine_kv_pool>(model.impl(i), ENGINE_EXT_KV_POOL);
+  }
+  return nullptr;
+}
+
 void Model::ParamsChanged() {
   std::lock_guard lock(lowered_mutex_);
   lowered_ = nullptr;

@@ -172,6 +172,9 @@ class Model : public std::enable_shared_from_this<Model> {
   std::shared_ptr<Lowered> lowered_;  // guarded by lowered_mutex_; null: to be made
 };
 
+// The pool behind the model's KvStore sites; null when it keeps no keys and values.
+const engine_kv_pool* PoolOf(const Model& model);
+
 // Makes the model's own implementation of a site; `weight` may be null.
 engine_site_impl OriginalSite(uint32_t index, const Site& site);
 
