@@ -12,6 +12,7 @@
 
 #include "answer.h"
 #include "engine/node.hpp"
+#include "nlohmann/json.hpp"
 #include "options.engine.hpp"
 #include "payloads.h"
 
@@ -66,7 +67,7 @@ struct JsonlSink : Node {
  private:
   struct Line {
     std::map<uint32_t, Answer> parts;  // by choice
-    std::map<uint32_t, std::string> done;
+    std::map<uint32_t, nlohmann::ordered_json> done;
     uint32_t choices = 1;
     bool complete = false;
   };

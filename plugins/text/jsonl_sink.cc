@@ -73,10 +73,7 @@ Status JsonlSink::Process(Call& call) {
   if (event.token.id >= 0) ++tokens_;
   if (event.finish == ENGINE_FINISH_NONE) return Status();
   line.choices = std::max(1u, token.choices);
-  nlohmann::ordered_json j;
-  j["index"] = token.request;
-  j.update(ToJson(part, event, options.figures));
-  line.done[token.choice] = j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  line.done[token.choice] = ToJson(part, event, options.figures);
   line.parts.erase(token.choice);
   // Several answers become one line: a list of them under "answers".
   line.complete = line.done.size() >= line.choices;
@@ -94,17 +91,21 @@ Status JsonlSink::Process(Call& call) {
 Status JsonlSink::Flush() {
   for (auto it = lines_.begin(); it != lines_.end() && it->first == next_ && it->second.complete;
        it = lines_.erase(it), ++next_) {
-    std::string text;
-    if (it->second.done.size() == 1) {
-      text = it->second.done.begin()->second;
+    nlohmann::ordered_json j;
+    j["index"] = it->first;
+    auto& done = it->second.done;
+    if (done.size() == 1) {
+      j.update(done.begin()->second);
     } else {
-      text = "{\"index\":" + std::to_string(it->first) + ",\"answers\":[";
-      for (const auto& [choice, answer] : it->second.done) {
-        text += (text.back() == '[' ? "" : ",") + answer;
+      // The name stands once, in front of all answers.
+      if (done.begin()->second.contains("id")) j["id"] = done.begin()->second["id"];
+      for (auto& [choice, answer] : done) {
+        answer.erase("id");
+        j["answers"].push_back(std::move(answer));
       }
-      text += "]}";
     }
-    text += '\n';
+    const std::string text =
+        j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0) {
       return Error(ENGINE_UNAVAILABLE, "file '", options.path,
                    "' cannot be written: is the disk "

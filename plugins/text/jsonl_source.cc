@@ -213,6 +213,9 @@ Status CountAnswered(const std::string& path, Answered* out) {
 }
 
 Status JsonlSource::Open(Call&) {
+  if (!options.has_path) {
+    return Error(ENGINE_INVALID_ARGUMENT, "no file of requests was given: set path");
+  }
   file_.open(options.path);
   if (!file_) return Error(ENGINE_NOT_FOUND, "file '", options.path, "' cannot be read");
   if (!options.has_answers) return Status();
