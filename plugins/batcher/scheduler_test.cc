@@ -131,7 +131,8 @@ TEST(Batcher, PriorityGoesFirstAndWaitingRises) {
   world.Send(9, 2, 5, 3);
   for (; world.At(9).ends == 0; ++g) {
     ASSERT_LT(g, 200u);
-    world.Send(g, 2, 5, 1);
+    // More than can be served in the time.
+    for (uint64_t more = 0; more < 3; ++more) world.Send(1000 + 3 * g + more, 2, 5, 1);
     for (int i = 0; i < 5; ++i) world.Step();
   }
   EXPECT_GT(g, 15u);
@@ -144,6 +145,14 @@ TEST(Batcher, AKeyWithManyRequestsDoesNotHoldUpAnother) {
   for (uint64_t g = 0; g < 40; ++g) world.Send(g, 4, 8, 0, "greedy");
   for (uint64_t g = 50; g < 54; ++g) world.Send(g, 4, 8, 0, "modest");
   world.RunAll();
+  Limits wide = Small();
+  wide.max_batch = 8;
+  World first(wide);
+  for (uint64_t g = 0; g < 40; ++g) first.Send(g, 4, 8, 0, "greedy");
+  for (uint64_t g = 50; g < 54; ++g) first.Send(g, 4, 8, 0, "modest");
+  first.Step();  // places are taken in turn, too
+  first.RunAll();
+  for (uint64_t g = 50; g < 54; ++g) EXPECT_LT(first.At(g).order, 9) << g;
   // Both take turns: the four are done when about as many of the forty are.
   for (uint64_t g = 50; g < 54; ++g) EXPECT_LT(world.At(g).order, 12) << g;
 }
@@ -347,6 +356,12 @@ TEST(Batcher, DraftsChangeNothingButTheNumberOfSteps) {
   EXPECT_LT(with.scheduler.counts().steps, without.scheduler.counts().steps);
   EXPECT_GT(with.scheduler.counts().accepted_tokens, 0u);
   EXPECT_LT(with.scheduler.counts().accepted_tokens, with.scheduler.counts().drafted_tokens);
+  // Nothing is computed twice: a row for each token but the first of an answer, and for each draft
+  // that was wrong.
+  uint64_t rows = 0;
+  for (uint64_t g = 0; g < 6; ++g) rows += with.prompts[g].ids.size() + with.At(g).ids.size() - 1;
+  const Counts& counts = with.scheduler.counts();
+  EXPECT_EQ(with.fed, rows + counts.drafted_tokens - counts.accepted_tokens);
   EXPECT_LE(with.most_rows, limits.max_step_tokens);
 }
 

@@ -158,6 +158,7 @@ class World : public Listener {
       }
     }
     most_rows = std::max(most_rows, rows_fed);
+    fed += rows_fed;
     if (poisoned) {
       scheduler.Failed(Error(ENGINE_DATA_LOSS, "the logits hold a NaN"), now);
       return;
@@ -219,6 +220,7 @@ class World : public Listener {
   std::mt19937 random{5};
   size_t largest_batch = 0;
   uint32_t most_rows = 0;
+  uint64_t fed = 0;  // rows of all steps
   int ends_seen = 0;
 };
 
