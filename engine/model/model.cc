@@ -242,6 +242,7 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
   view->impls_ = impls_;
   view->params_ = params_;
   view->rewriting_ = true;
+  view->fingerprint_ = fingerprint_;  // a store of keys and values asks while it rewrites
   for (const SiteChange& change : diff) {
     auto impl = std::make_shared<Impl>();
     impl->made_by = resource;
@@ -262,7 +263,6 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
   }
   view->rewriting_ = false;
   view->CollectAdapters();
-  view->fingerprint_ = fingerprint_;
   for (const SiteChange& change : diff) {
     // Where keys and values lie does not change what they are.
     if (sites_[change.site].kind == ENGINE_SITE_KV_STORE) continue;
