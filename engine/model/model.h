@@ -152,6 +152,8 @@ class Model : public std::enable_shared_from_this<Model> {
     std::atomic<uint64_t> steps{0}, step_ns{0}, kernel_ns{0};
   };
   const Times& times() const { return times_; }
+  // Kernels that belong to a step but run after it.
+  void AddKernelTime(uint64_t ns) { times_.kernel_ns.fetch_add(ns, std::memory_order_relaxed); }
 
  private:
   explicit Model(std::shared_ptr<Base> base) : base_(std::move(base)) {}

@@ -188,13 +188,14 @@ engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
   return Guard([&] { return FromC(m)->Step(*step, logits); });
 }
 
-engine_status* SampleC(engine_model*, const engine_logits* logits, const engine_sampling* fallback,
-                       int32_t* ids, float* margins) {
+engine_status* SampleC(engine_model* m, const engine_logits* logits,
+                       const engine_sampling* fallback, int32_t* ids, float* margins) {
   return Guard([&]() -> Status {
     const auto vocab = static_cast<int64_t>(logits->vocab);
     if (vocab <= 0 || vocab > std::numeric_limits<int32_t>::max()) {
       return Error(ENGINE_INVALID_ARGUMENT, "logits over a vocabulary of ", logits->vocab);
     }
+    const uint64_t begin_ns = NowNs();
     kernels::ParallelFor(logits->rows, 1, [&](int64_t begin, int64_t end) {
       thread_local kernels::SampleScratch scratch;
       for (int64_t r = begin; r < end; ++r) {
@@ -209,6 +210,7 @@ engine_status* SampleC(engine_model*, const engine_logits* logits, const engine_
             kernels::SampleRow(logits->data + r * vocab, vocab, s, &scratch, margins + r));
       }
     });
+    if (m != nullptr) FromC(m)->AddKernelTime(NowNs() - begin_ns);
     for (uint32_t r = 0; r < logits->rows; ++r) {
       if (ids[r] < 0) {
         return Error(ENGINE_DATA_LOSS, "the logits of request ", logits->requests[r],

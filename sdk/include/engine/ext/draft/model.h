@@ -288,7 +288,8 @@ typedef struct engine_model_host {
    * without autograd. Where a KV store is there, writes its pages. */
   engine_status* (*step)(engine_model* model, const engine_step* step, float* logits);
   /* Chooses a token for each row of logits: ids and margins [rows]. `fallback` where a row has no
-   * sampling of its own. DATA_LOSS when a row holds a NaN or nothing finite. */
+   * sampling of its own; the model, whose times count it, may be NULL. DATA_LOSS when a row holds a
+   * NaN or nothing finite. */
   engine_status* (*sample)(engine_model* model, const engine_logits* logits,
                            const engine_sampling* fallback, int32_t* ids, float* margins);
   /* Time that steps of this model have taken in all, and of it in kernels, in nanoseconds. [any] */
