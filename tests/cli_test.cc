@@ -633,33 +633,5 @@ TEST_F(CliTest, TrainingThatCannotBeIsRefused) {
   EXPECT_THAT(brief.err, testing::ContainsRegex("has [0-9]+ tokens; a sequence takes 32"));
 }
 
-// --- Measuring
-
-TEST_F(CliTest, BenchMeasuresWithAndWithoutEachOptimization) {
-  const Outcome bench =
-      RunEngine({"bench", "pipelines/generate.pbtxt", "Hi", "--ablate", "--repeats", "1", "--set",
-                 "max_tokens=4", "--json", Path("bench.json")});
-  ASSERT_EQ(bench.code, 0) << bench.err;
-  EXPECT_THAT(bench.out, AllOf(HasSubstr("model (kv_cache)"), HasSubstr("same")));
-  const json j = json::parse(ReadAll(Path("bench.json")));
-  ASSERT_EQ(j["variants"].size(), 2u);
-  EXPECT_TRUE(j["variants"][0]["without"].is_null());
-  const json& off = j["variants"][1];
-  EXPECT_EQ(off["without"], "model");
-  EXPECT_EQ(off["kind"], "kv_cache");
-  EXPECT_EQ(off["same_output"], true);
-  EXPECT_EQ(off["repeats_itself"], true);
-  EXPECT_EQ(off["run_s"].size(), 1u);
-  EXPECT_GT(off["speedup"]["median"], 0.0);
-  EXPECT_LE(off["speedup"]["low"], off["speedup"]["high"]);
-  EXPECT_GT(off["peak_bytes"][0], 0);
-
-  const Outcome failing = RunEngine({"bench", "pipelines/generate.pbtxt", "Hi", "--repeats", "1",
-                                     "--set", "model=no_such_model"});
-  EXPECT_EQ(failing.code, 1);
-  EXPECT_THAT(failing.err,
-              AllOf(HasSubstr("with everything on failed"), HasSubstr("no_such_model")));
-}
-
 }  // namespace
 }  // namespace engine::tests

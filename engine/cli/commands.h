@@ -39,10 +39,16 @@ Status ReadTextFile(const std::string& path, std::string* out);
 struct BenchArgs {
   PipelineArgs pipeline;
   bool ablate = false;
-  std::string json;
+  std::string load;     // see plugins/load; goes to the pipeline's param of that name
+  std::string sweep;    // WORD=V1,V2,...: a word of the load at several values
+  std::string figure;   // which one is compared; empty: chosen by whether there is a load
+  std::string against;  // llama.cpp=FOLDER
+  std::vector<std::string> compare;  // settings, each a variant of its own
+  std::string json, svg;
+  std::vector<std::string> ceilings;  // NAME=VALUE, drawn into the chart
   int repeats = 5;
 };
-int BenchCommand(const BenchArgs& args);
+int BenchCommand(BenchArgs args);
 
 }  // namespace engine::cli
 

@@ -112,6 +112,21 @@ int main(int argc, char** argv) {
       app.add_subcommand("bench", "Measure a pipeline, and what each optimization in it brings");
   AddPipeline(bench_app, &bench.pipeline);
   bench_app->add_flag("--ablate", bench.ablate, "Also without each optimization in turn");
+  bench_app->add_option(
+      "--load", bench.load,
+      "A load for the pipeline's param `load`, as \"streams=16 prompt=128 out=64\"; "
+      "`engine inspect traffic.load` tells the words");
+  bench_app->add_option("--sweep", bench.sweep,
+                        "WORD=V1,V2,...: the load with one of its words at several values");
+  bench_app->add_option("--figure", bench.figure,
+                        "What is compared: run_s, output_tokens_per_s, decode_tokens_per_s, "
+                        "prefill_tokens_per_s, ttft_ms_p50, gap_ms_p50, engine_share, ...");
+  bench_app->add_option("--against", bench.against,
+                        "llama.cpp=FOLDER: its benchmark programs in the same interleaving");
+  bench_app->add_option("--compare", bench.compare,
+                        "PATH=VALUE or PARAM=VALUE: also with this set; may be repeated");
+  bench_app->add_option("--svg", bench.svg, "Write a chart of the sweep to this file");
+  bench_app->add_option("--ceiling", bench.ceilings, "NAME=VALUE: a line in the chart");
   bench_app->add_option("--json", bench.json, "Write the results to this file");
   bench_app->add_option("--repeats", bench.repeats, "Measured runs of each variant")
       ->check(CLI::Range(1, 1000));
