@@ -10,8 +10,10 @@ PROMPT ?= What is gravity?
 prompt = '$(subst ','\'',$(PROMPT))'
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
+# Seconds that the soak runs.
+SOAK_SECONDS ?= 1200
 
-.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz format install clean
+.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz soak format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -27,6 +29,8 @@ help:
 	@echo 'make asan         tests under AddressSanitizer and UBSan'
 	@echo 'make tsan         tests of graph and runtime under ThreadSanitizer'
 	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
+	@echo 'make soak         random serving, watched (SOAK_SECONDS=1200)'
+	@echo 'make bench-serving  serving, beside llama.cpp with LLAMA=FOLDER of its binaries; see bench/bench.mk'
 	@echo 'make format       clang-format on all sources'
 	@echo 'make install      to PREFIX=$(PREFIX)'
 	@echo 'make clean        remove what these targets built'
@@ -66,6 +70,8 @@ bench-generate: build
 	@.deps/peers/bin/python bench/generate_vs_transformers.py $(BUILD)/bin/engine \
 	 models/smollm2-135m-instruct.gguf bench/results/generate_vs_transformers.json
 
+include bench/bench.mk
+
 # LibTorch is not instrumented; tests/lsan.supp names what it and protobuf never free.
 asan: setup
 	@$(call compile,build-asan,-DENGINE_SANITIZE=address)
@@ -81,6 +87,9 @@ tsan: setup
 
 fuzz: setup
 	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(JOBS)
+
+soak: build
+	@$(BUILD)/tests/soak $(SOAK_SECONDS)
 
 format:
 	@command -v clang-format-14 >/dev/null || { echo 'run: apt-get install clang-format-14' >&2; exit 1; }
