@@ -128,10 +128,10 @@ int Main(int argc, char** argv) {
       const double ops =
           2 * (static_cast<double>(rows) * 30 * (2 * 576 * 576 + 2 * 192 * 576 + 3 * 576 * 1536) +
                static_cast<double>(wanted) * kVocab * kHidden);
-      std::printf("%-8s rows %3ld: %7.2f ms (best %7.2f), %6.0f tokens/s, %5.1f GB/s, %5.0f Gop/s\n",
-                  format.c_str(), static_cast<long>(rows), t * 1e3, times[0] * 1e3,
-                  static_cast<double>(rows) / t, static_cast<double>(bytes) / t * 1e-9,
-                  ops / t * 1e-9);
+      std::printf(
+          "%-8s rows %3ld: %7.2f ms (best %7.2f), %6.0f tokens/s, %5.1f GB/s, %5.0f Gop/s\n",
+          format.c_str(), static_cast<long>(rows), t * 1e3, times[0] * 1e3,
+          static_cast<double>(rows) / t, static_cast<double>(bytes) / t * 1e-9, ops / t * 1e-9);
     }
   }
   return 0;

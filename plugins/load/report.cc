@@ -102,6 +102,8 @@ ordered_json Wave(const Board& board, uint32_t wave) {
   j["gap_ms_mean"] = gaps.empty() ? 0 : sum / static_cast<double>(gaps.size());
   if (board.spec().turns > 1) {
     for (const auto& times : by_turn) j["turn_ttft_ms"].push_back(Percentile(times, 0.5));
+    j["last_turn_over_first"] =
+        Percentile(by_turn.back(), 0.5) / std::max(1e-6, Percentile(by_turn.front(), 0.5));
   }
   j["output_tokens"] = tokens;
   j["prompt_tokens"] = prompt;

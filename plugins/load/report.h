@@ -15,7 +15,7 @@ namespace engine::load_test {
 //   decode_tokens_per_s   while all requests of the wave generate; null when they never all do
 //   engine_share       1 - time in kernels / time that passed, in that window
 //   ttft_ms_p50, ttft_ms_p95, gap_ms_p50, gap_ms_p95, gap_ms_mean
-//   turn_ttft_ms       medians by turn, with turns
+//   turn_ttft_ms, last_turn_over_first  medians by turn, with turns
 //   cached_tokens, preemptions
 nlohmann::ordered_json MakeReport(const Board& board);
 
