@@ -479,13 +479,21 @@ Status Lowered::Step(Model* model, const engine_step& step, float* logits, uint6
   return Status();
 }
 
+Status Model::Lower(std::shared_ptr<Lowered>* out) {
+  std::lock_guard lock(lowered_mutex_);
+  if (lowered_ == nullptr) ENGINE_RETURN_IF_ERROR(Lowered::Make(this, &lowered_));
+  *out = lowered_;
+  return Status();
+}
+
+Status Model::Prepare() {
+  std::shared_ptr<Lowered> made;
+  return Lower(&made);
+}
+
 Status Model::Step(const engine_step& step, float* logits) {
   std::shared_ptr<Lowered> lowered;
-  {
-    std::lock_guard lock(lowered_mutex_);
-    if (lowered_ == nullptr) ENGINE_RETURN_IF_ERROR(Lowered::Make(this, &lowered_));
-    lowered = lowered_;
-  }
+  ENGINE_RETURN_IF_ERROR(Lower(&lowered));
   const uint64_t begin = NowNs();
   uint64_t kernel_ns = 0;
   ENGINE_RETURN_IF_ERROR(lowered->Step(this, step, logits, &kernel_ns));

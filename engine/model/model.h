@@ -82,6 +82,8 @@ struct Base {
   Status DenseTensor(const Param& param, std::optional<Tensor>* out);
   // The matrix packed for the kernels, made once: blocks as they are stored, else f32 or bf16.
   Status Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
+  // What the weights take when they are packed for serving.
+  int64_t ServedBytes() const;
   // Bytes of tensors and packed matrices made so far.
   uint64_t HeldBytes() const;
 
@@ -136,6 +138,8 @@ class Model : public std::enable_shared_from_this<Model> {
   Status DenseTensor(const Param& param, std::optional<Tensor>* out) const;
 
   // --- running; see engine_model_host -----------------------------------------------------------
+  // Packs weights and makes what steps need; else the first step does.
+  Status Prepare();
   Status Step(const engine_step& step, float* logits);
   Status Forward(const Tensor& ids, std::optional<Tensor>* logits);
   Status Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor>* sum, int64_t* count);
@@ -160,6 +164,7 @@ class Model : public std::enable_shared_from_this<Model> {
   void BuildSites();
   void BuildParams();
   void CollectAdapters();
+  Status Lower(std::shared_ptr<Lowered>* out);
   void Fingerprint(std::string_view what);
 
   std::shared_ptr<Base> base_;

@@ -462,6 +462,7 @@ const engine_model_host kModelHost = {
     &TokenBytes,
     &TokenStops,
     &Chat,
+    [](engine_model* m) -> engine_status* { return Guard([&] { return FromC(m)->Prepare(); }); },
     &StepC,
     &SampleC,
     &StepTimes,

@@ -120,6 +120,8 @@ struct Forward : Node {
                           .shape = "[rows, vocab]",
                           .dtype = "f32"}};
   UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is run."}};
+  // Weights are packed before the first request comes.
+  Status Open(Call& call) override { return Status(ThisHost().model->prepare(model.Get(call))); }
   Status Process(Call& call) override;
 
  private:

@@ -284,6 +284,8 @@ typedef struct engine_model_host {
                          void* arg);
 
   /* --- running ------------------------------------------------------------------- [worker] */
+  /* [control] Packs weights and makes what steps need; else the first step does. */
+  engine_status* (*prepare)(engine_model* model);
   /* The logits that the step asks for into `logits` [sum of logits_count, vocab]; the fused path,
    * without autograd. Where a KV store is there, writes its pages. */
   engine_status* (*step)(engine_model* model, const engine_step* step, float* logits);
