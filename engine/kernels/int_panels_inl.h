@@ -10,8 +10,8 @@ inline constexpr int32_t kOffset = Bits == 8 ? 128
 // Adds the products of M rows with `length` codes to acc: C vectors of outputs in each of P panels,
 // w[p] being where their codes begin.
 template <int Bits, int M, int P, int C>
-[[gnu::always_inline]] inline void IntDots(const char* const (&w)[P], const int8_t* x, int64_t ldx, int64_t length,
-                    typename V::I (&acc)[M][P * C]) {
+[[gnu::always_inline]] inline void IntDots(const char* const (&w)[P], const int8_t* x, int64_t ldx,
+                                           int64_t length, typename V::I (&acc)[M][P * C]) {
   const auto four = [](const int8_t* at) {
     uint32_t out;
     __builtin_memcpy(&out, at, 4);
@@ -34,8 +34,8 @@ template <int Bits, int M, int P, int C>
       for (int c = 0; c < P * C; ++c) acc[m][c] = V::Dot4(acc[m][c], low[c], quad);
       if constexpr (Bits == 4) {
         const auto other = four(x + m * ldx + length / 2 + 4 * k);
-  #pragma GCC unroll 8
-      for (int c = 0; c < P * C; ++c) acc[m][c] = V::Dot4(acc[m][c], high[c], other);
+#pragma GCC unroll 8
+        for (int c = 0; c < P * C; ++c) acc[m][c] = V::Dot4(acc[m][c], high[c], other);
       }
     }
   }
@@ -83,8 +83,7 @@ inline void IntTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane
           total[m][at] = V::Mul(V::ToFloat(acc[m][at]), V::Mul(scale, V::Set1(x_scales[m])));
         }
       } else {
-        const auto* halves =
-            reinterpret_cast<const uint16_t*>(scales - lane * 2) + at % C * kL;
+        const auto* halves = reinterpret_cast<const uint16_t*>(scales - lane * 2) + at % C * kL;
         const F scale = V::LoadHalf(halves);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {

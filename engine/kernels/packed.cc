@@ -1,39 +1,11 @@
 #include "engine/kernels/packed.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "engine/util.hpp"
 
 namespace engine::kernels {
-
-Status Pages::Make(uint64_t bytes, Pages* out) {
-  constexpr uint64_t kHuge = 2u << 20;
-  const uint64_t size = (bytes + 4095) / 4096 * 4096;
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    return Error(ENGINE_RESOURCE_EXHAUSTED, "no memory for ", bytes, " bytes of weights");
-  }
-  if (size >= kHuge) madvise(data, size, MADV_HUGEPAGE);
-  Pages pages;
-  pages.data_ = data;
-  pages.bytes_ = size;
-  *out = std::move(pages);
-  return Status();
-}
-
-Pages::Pages(Pages&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-Pages& Pages::operator=(Pages&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-Pages::~Pages() {
-  if (data_ != nullptr) munmap(data_, bytes_);
-}
 
 Status PackedMatrix::Allocate(int64_t out, int64_t in) {
   out_ = out;
@@ -69,8 +41,7 @@ Status PackedMatrix::Make(Format format, int64_t out, int64_t in,
 Status PackedMatrix::MakeInt(const IntScheme& scheme, int64_t out, int64_t in,
                              std::shared_ptr<PackedMatrix>* made) {
   ENGINE_RETURN_IF_ERROR(CheckShape(out, in));
-  // A whole row's products add up to at most 255 * 127 * in, which has to fit 31 bits.
-  constexpr int64_t kLongest = 65536;
+  constexpr int64_t kLongest = kLongestGroup;
   const int64_t longest = scheme.group == 0 ? in : scheme.group;
   if ((scheme.bits != 8 && scheme.bits != 4) || (scheme.minimum && scheme.bits != 4) ||
       scheme.group < 0 || scheme.group % 32 != 0 || longest > kLongest ||

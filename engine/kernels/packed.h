@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "engine/kernels/pages.h"
 #include "engine/status.hpp"
 
 namespace engine::kernels {
@@ -30,24 +31,11 @@ struct IntScheme {
   bool operator==(const IntScheme&) const = default;
 };
 
-// Memory of its own pages, zeroed, backed by huge pages where the system has them.
-class Pages {
- public:
-  Pages() = default;
-  static Status Make(uint64_t bytes, Pages* out);
-  Pages(Pages&& other) noexcept;
-  Pages& operator=(Pages&& other) noexcept;
-  ~Pages();
-  void* data() const { return data_; }
-  uint64_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  uint64_t bytes_ = 0;
-};
-
 class PackedMatrix {
  public:
+  // Of 8-bit elements that share a scale: a group's products add up to at most 255 * 127 * length,
+  // which has to fit 31 bits.
+  static constexpr int64_t kLongestGroup = 65536;
   // f32 or bf16.
   static Status Make(Format format, int64_t out, int64_t in, std::shared_ptr<PackedMatrix>* made);
   static Status MakeInt(const IntScheme& scheme, int64_t out, int64_t in,
