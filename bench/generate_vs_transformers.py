@@ -57,7 +57,7 @@ def engine_round(engine, model, source, dtype, threads, folder):
     begin = time.perf_counter()
     process = subprocess.Popen(
         [engine, "run", f"{source}/pipelines/generate.pbtxt", SHORT, "--set", f"model={model}",
-         "--set", f"dtype={dtype}", "--set", f"threads={threads}", "--set", "chat=false",
+         "--set", f"dtype={dtype}", "--set", "base.load.weights=DECODED", "--set", f"threads={threads}", "--set", "chat=false",
          "--set", "max_tokens=1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     process.stdout.read(1)
     out["first_token_s"] = time.perf_counter() - begin
@@ -68,7 +68,7 @@ def engine_round(engine, model, source, dtype, threads, folder):
             f.write((prompt + "\n") * 3)
         done = subprocess.run(
             [engine, "run", f"{source}/pipelines/generate.pbtxt", "--set", f"ask.file={path}",
-             "--set", f"model={model}", "--set", f"dtype={dtype}", "--set", f"threads={threads}",
+             "--set", f"model={model}", "--set", f"dtype={dtype}", "--set", "base.load.weights=DECODED", "--set", f"threads={threads}",
              "--set", "chat=false", "--set", "loop.ignore_eos=true", "--set", "format=JSONL",
              "--set", f"max_tokens={count}"], capture_output=True, text=True, check=True)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -85,7 +85,7 @@ def engine_round(engine, model, source, dtype, threads, folder):
         report = f"{folder}/report.json"
         subprocess.run(
             [engine, "run", f"{source}/pipelines/generate.pbtxt", "--set", f"ask.file={path}",
-             "--set", f"model={model}", "--set", f"dtype={dtype}", "--set", f"threads={threads}",
+             "--set", f"model={model}", "--set", f"dtype={dtype}", "--set", "base.load.weights=DECODED", "--set", f"threads={threads}",
              "--set", "chat=false", "--set", "format=JSONL", "--set", "max_tokens=1",
              "--report", report], capture_output=True, check=True)
         times.append(json.load(open(report))["run_s"])

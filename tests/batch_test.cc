@@ -164,6 +164,27 @@ TEST_F(BatchTest, NeighboursPagesAndDraftsChangeNothing) {
   EXPECT_EQ(Essence(Run(in, {.batcher = "max_batch: 8", .plain = true})), want);
 }
 
+// A pool that holds little more than the longest request, in each format of keys and values: with
+// pieces, drafts, several answers and priorities together nothing gets stuck, and nothing differs
+// from what the same format gives where there is room.
+TEST_F(BatchTest, AnExhaustedPoolChangesNothing) {
+  const std::string in = Write("in", Requests(40, 7, 60));
+  // A page takes 16 KiB in F32; a request has at most 152 tokens, which are 10 pages.
+  for (const auto& [dtype, budget] :
+       {std::pair{"F32", "240KiB"}, std::pair{"F16", "140KiB"}, std::pair{"INT8", "110KiB"}}) {
+    const std::string cache = "dtype: " + std::string(dtype) + "  budget: ";
+    const std::vector<json> want =
+        Essence(Run(in, {.cache = cache + "\"64MiB\"", .serial = true, .bypass_draft = true}));
+    const std::vector<json> tight =
+        Run(in, {.batcher = "max_batch: 12  max_step_tokens: 40  draft_room: 3",
+                 .cache = cache + "\"" + budget + "\"",
+                 .speculate = "always: true  ngram: 1"});
+    EXPECT_EQ(Essence(tight), want) << dtype;
+    EXPECT_GT(Sum(tight, "preemptions"), 0u) << dtype;
+    EXPECT_GT(Sum(tight, "drafted_tokens"), 0u) << dtype;
+  }
+}
+
 TEST_F(BatchTest, DraftsPayOffWhereTextRepeatsItself) {
   std::string lines;
   for (int i = 0; i < 4; ++i) {

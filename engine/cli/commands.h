@@ -36,6 +36,16 @@ int PerplexityCommand(const PerplexityArgs& args);
 // The whole of a file, or NOT_FOUND.
 Status ReadTextFile(const std::string& path, std::string* out);
 
+struct QuantizeArgs {
+  std::string model;   // name, GGUF file or Hugging Face folder
+  std::string out;     // NAME.gguf, or a folder
+  std::string format;  // Q8_0 or INT8; empty: as `out` has it
+  std::string text;    // perplexity before and after on this file; empty: none
+  int64_t window = 512;
+  bool force = false;
+};
+int QuantizeCommand(const QuantizeArgs& args);
+
 struct BenchArgs {
   PipelineArgs pipeline;
   bool ablate = false;

@@ -107,6 +107,22 @@ int main(int argc, char** argv) {
   perplexity_app->add_flag("--json", perplexity.json, "One JSON object on standard output");
   perplexity_app->callback([&] { exit_code = PerplexityCommand(perplexity); });
 
+  QuantizeArgs quantize;
+  CLI::App* quantize_app = app.add_subcommand(
+      "quantize", "Write a model again with 8-bit weights, as a GGUF file or a folder");
+  quantize_app->add_option("model", quantize.model, "Name, GGUF file or Hugging Face folder")
+      ->required();
+  quantize_app->add_option("--out", quantize.out, "NAME.gguf for a GGUF file, else a folder")
+      ->required();
+  quantize_app->add_option("--format", quantize.format,
+                           "Q8_0 (GGUF) or INT8 (folder); as --out has it when left out");
+  quantize_app->add_option("--text", quantize.text,
+                           "UTF-8 text file: perplexity on it before and after");
+  quantize_app->add_option("--window", quantize.window, "Tokens of a window of that text")
+      ->check(CLI::Range(4, 1 << 20));
+  quantize_app->add_flag("--force", quantize.force, "Replace what is at --out");
+  quantize_app->callback([&] { exit_code = QuantizeCommand(quantize); });
+
   BenchArgs bench;
   CLI::App* bench_app =
       app.add_subcommand("bench", "Measure a pipeline, and what each optimization in it brings");

@@ -32,21 +32,6 @@ uint32_t ToDtype(load::LoadOptions::Dtype dtype) {
   }
 }
 
-// What the weights take when they are packed for serving.
-int64_t WeightBytes(const Base& base) {
-  int64_t bytes = 0;
-  for (const TensorInfo& tensor : base.checkpoint->tensors()) {
-    Param param;
-    param.shape = tensor.shape;
-    param.stored = &tensor;
-    int64_t count = 1;
-    for (int64_t d : tensor.shape) count *= d;
-    bytes += base.ComputesStored(param) ? static_cast<int64_t>(tensor.bytes)
-                                        : count * DtypeBytes(base.dtype);
-  }
-  return bytes;
-}
-
 runtime::ResourceSlot Slot(const std::string& name, std::shared_ptr<Model> model) {
   auto slot = std::make_shared<engine_resource>();
   slot->name = name;
@@ -156,6 +141,15 @@ Status ResolveModel(const std::string& name, std::string* path) {
   return Status(ENGINE_NOT_FOUND, text);
 }
 
+Status ModelPath(const graph::PlanResource& resource, std::string* path) {
+  load::LoadOptions options;
+  if (resource.kind->options_message != "engine.load.LoadOptions" ||
+      !options.Read(resource.options)) {
+    return Status();
+  }
+  return ResolveModel(options.path, path);
+}
+
 Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
                    std::shared_ptr<Model>* out) {
   load::LoadOptions options;
@@ -176,7 +170,7 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
                  " tokens that model '", options.path, "' was trained for");
   }
   if (check_memory) {
-    const int64_t needed = WeightBytes(*base) + (int64_t{64} << 20);
+    const int64_t needed = base->ServedBytes() + (int64_t{64} << 20);
     const uint64_t limit = MemoryLimit();
     if (static_cast<uint64_t>(needed) > limit) {
       return Error(ENGINE_RESOURCE_EXHAUSTED, "model '", options.path, "' needs ", MiB(needed),
@@ -212,7 +206,7 @@ Status Maker::Explain(const graph::PlanResource& resource, const runtime::Resour
     std::shared_ptr<Model> model;
     ENGINE_RETURN_IF_ERROR(Load(resource, false, &model));
     const ModelConfig& c = model->config();
-    plan->bytes_after = WeightBytes(model->base());
+    plan->bytes_after = model->base().ServedBytes();
     plan->summary = c.architecture + ", " + std::to_string(c.blocks) + " blocks, hidden " +
                     std::to_string(c.hidden) + ", " + std::to_string(c.heads) + " query and " +
                     std::to_string(c.kv_heads) + " KV heads of " + std::to_string(c.head_dim) +

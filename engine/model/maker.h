@@ -40,6 +40,9 @@ class Maker : public runtime::ResourceMaker {
 // The model that a resource holds.
 Model* ModelOf(const runtime::ResourceSlot& slot);
 
+// The file or folder that a resource loads; empty when it loads none.
+Status ModelPath(const graph::PlanResource& resource, std::string* path);
+
 // Where a model's name or path leads; the error lists the places and near names.
 Status ResolveModel(const std::string& name, std::string* path);
 

@@ -45,6 +45,11 @@ Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out) {
 bool Base::ComputesStored(const Param& param) const {
   if (decode || param.stored == nullptr || param.shape.size() != 2) return false;
   const Encoding e = param.stored->encoding;
+  if (e == Encoding::kI8) {
+    const int64_t group = param.stored->group, most = kernels::PackedMatrix::kLongestGroup;
+    return group == 0 ? param.columns() <= most
+                      : group % 32 == 0 && group <= most && param.stored->half_scales;
+  }
   return e == Encoding::kQ8_0 || e == Encoding::kQ4_0 || e == Encoding::kQ4_1;
 }
 
@@ -62,14 +67,29 @@ Status Base::Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* 
 Status Base::PackStored(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out) {
   const Encoding e = param.stored->encoding;
   kernels::IntScheme scheme;
-  scheme.bits = e == Encoding::kQ8_0 ? 8 : 4;
+  const bool int8 = e == Encoding::kI8;
+  scheme.bits = int8 || e == Encoding::kQ8_0 ? 8 : 4;
   scheme.minimum = e == Encoding::kQ4_1;
-  scheme.group = 32;
+  scheme.group = int8 ? param.stored->group : 32;
   ENGINE_RETURN_IF_ERROR(
       kernels::PackedMatrix::MakeInt(scheme, param.rows(), param.columns(), out));
   kernels::PackedMatrix& matrix = **out;
   std::vector<const uint8_t*> rows(static_cast<size_t>(param.rows()));
   ENGINE_RETURN_IF_ERROR(checkpoint->StoredRows(*param.stored, rows.data()));
+  if (int8) {
+    std::atomic<bool> failed = false;
+    kernels::ParallelFor(matrix.panels(), 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> scales(static_cast<size_t>(param.stored->groups()));
+      const int64_t last = std::min(end * kernels::kPanel, param.rows());
+      for (int64_t r = begin * kernels::kPanel; r < last; ++r) {
+        if (!checkpoint->ReadScales(*param.stored, r, scales.data()).ok()) failed = true;
+        matrix.SetRowInt8(r, reinterpret_cast<const int8_t*>(rows[static_cast<size_t>(r)]),
+                          scales.data());
+      }
+    });
+    if (!failed) return Status();
+    return Error(ENGINE_DATA_LOSS, "the scales of '", param.name, "' cannot be read any longer");
+  }
   kernels::ParallelFor(matrix.panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t first = p * kernels::kPanel;
@@ -104,6 +124,26 @@ Status Base::PackDense(const Param& param, std::shared_ptr<kernels::PackedMatrix
   ENGINE_RETURN_IF_ERROR(status);
   *out = std::move(matrix);
   return Status();
+}
+
+int64_t Base::ServedBytes() const {
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : checkpoint->tensors()) {
+    Param param;
+    param.shape = tensor.shape;
+    param.stored = &tensor;
+    int64_t count = 1;
+    for (int64_t d : tensor.shape) count *= d;
+    if (!ComputesStored(param)) {
+      bytes += count * DtypeBytes(dtype);
+      continue;
+    }
+    bytes += static_cast<int64_t>(tensor.bytes);
+    if (tensor.encoding == Encoding::kI8) {
+      bytes += tensor.rows() * tensor.groups() * (tensor.group == 0 ? 4 : 2);
+    }
+  }
+  return bytes;
 }
 
 uint64_t Base::HeldBytes() const {

@@ -28,7 +28,10 @@ def run(command):
 
 
 def engine_tokens(engine, source, pipeline, prompt, count, *sets):
+    # The file's exact values, as transformers decodes them.
+    base = "model" if pipeline == "generate-plain.pbtxt" else "base"
     arguments = [engine, "run", f"{source}/pipelines/{pipeline}", prompt, "--set", "chat=false",
+                 "--set", f"{base}.load.weights=DECODED",
                  "--set", f"max_tokens={count}", "--set", "format=JSONL",
                  "--set", "loop.ignore_eos=true", "--set", "encode.special=true"]
     for s in sets:

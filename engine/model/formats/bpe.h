@@ -23,6 +23,7 @@ class Bpe {
   // byte_ids: the token of each byte, or -1, which drops the byte. Of two merges of one pair the
   // later one counts.
   void Init(const std::array<int32_t, 256>& byte_ids, std::vector<Merge> merges);
+  const std::vector<Merge>& merges() const { return merges_; }  // by rank
   // Appends the tokens of a word. [any thread]
   void Encode(std::string_view word, std::vector<int32_t>* ids) const;
 

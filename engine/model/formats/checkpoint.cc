@@ -112,19 +112,26 @@ int64_t StoredRow(int64_t row, int64_t rotary_head_dim) {
 
 }  // namespace
 
-template <typename T, typename DecodeFn>
-Status Checkpoint::ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst,
-                            DecodeFn fn) const {
+Status Checkpoint::SourceOf(const TensorInfo& tensor, const Source** out) const {
   const auto it = index_.find(tensor.name);
   if (it == index_.end() || &tensors_[it->second] != &tensor) {
     return Error(ENGINE_INVALID_ARGUMENT, "tensor '", tensor.name, "' is not one of '", path_, "'");
   }
+  *out = &sources_[it->second];
+  ENGINE_RETURN_IF_ERROR((*out)->file->CheckUnchanged());
+  return (*out)->scales_file == nullptr ? Status() : (*out)->scales_file->CheckUnchanged();
+}
+
+template <typename T, typename DecodeFn>
+Status Checkpoint::ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst,
+                            DecodeFn fn) const {
+  const Source* found = nullptr;
+  ENGINE_RETURN_IF_ERROR(SourceOf(tensor, &found));
   if (begin < 0 || end < begin || end > tensor.rows()) {
     return Error(ENGINE_OUT_OF_RANGE, "rows [", begin, ", ", end, ") of tensor '", tensor.name,
                  "' were asked for; it has ", tensor.rows());
   }
-  const Source& source = sources_[it->second];
-  ENGINE_RETURN_IF_ERROR(source.file->CheckUnchanged());
+  const Source& source = *found;
   const int64_t n = tensor.columns();
   const int64_t row_bytes = n / BlockElements(tensor.encoding) * BlockBytes(tensor.encoding);
   const uint8_t* base = source.file->data() + source.offset;
@@ -139,26 +146,61 @@ Status Checkpoint::ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end
   return Status();
 }
 
+template <typename T>
+Status Checkpoint::ReadInt8(const TensorInfo& t, int64_t begin, int64_t end, T* dst) const {
+  ENGINE_RETURN_IF_ERROR(ReadWith(t, begin, end, dst, [](auto... args) { Decode(args...); }));
+  const int64_t columns = t.columns(), group = t.group == 0 ? columns : t.group;
+  std::vector<float> scales(static_cast<size_t>(t.groups()));
+  for (int64_t r = begin; r < end; ++r, dst += columns) {
+    ENGINE_RETURN_IF_ERROR(ReadScales(t, r, scales.data()));
+    for (int64_t k = 0; k < columns; ++k) {
+      dst[k] = static_cast<T>(scales[static_cast<size_t>(k / group)]) * dst[k];
+    }
+  }
+  return Status();
+}
+
+Status Checkpoint::ReadScales(const TensorInfo& tensor, int64_t row, float* to) const {
+  const Source* source = nullptr;
+  ENGINE_RETURN_IF_ERROR(SourceOf(tensor, &source));
+  if (source->scales_file == nullptr || row < 0 || row >= tensor.rows()) {
+    return Error(ENGINE_OUT_OF_RANGE, "tensor '", tensor.name, "' has no scales for row ", row);
+  }
+  const int64_t count = tensor.groups();
+  Decode(source->scales_encoding,
+         source->scales_file->data() + source->scales_offset +
+             row * count * BlockBytes(source->scales_encoding),
+         count, to);
+  return Status();
+}
+
 Status Checkpoint::ReadRows(const TensorInfo& t, int64_t begin, int64_t end, float* dst) const {
+  if (t.encoding == Encoding::kI8) return ReadInt8(t, begin, end, dst);
   return ReadWith(t, begin, end, dst, [](auto... args) { Decode(args...); });
 }
 
 Status Checkpoint::ReadRows(const TensorInfo& t, int64_t begin, int64_t end, double* dst) const {
+  if (t.encoding == Encoding::kI8) return ReadInt8(t, begin, end, dst);
   return ReadWith(t, begin, end, dst, [](auto... args) { Decode(args...); });
 }
 
 Status Checkpoint::ReadRowsBf16(const TensorInfo& t, int64_t begin, int64_t end,
                                 uint16_t* dst) const {
-  return ReadWith(t, begin, end, dst, [](auto... args) { DecodeBf16(args...); });
+  if (t.encoding != Encoding::kI8) {
+    return ReadWith(t, begin, end, dst, [](auto... args) { DecodeBf16(args...); });
+  }
+  std::vector<float> row(static_cast<size_t>(t.columns()));
+  for (int64_t r = begin; r < end; ++r, dst += t.columns()) {
+    ENGINE_RETURN_IF_ERROR(ReadInt8(t, r, r + 1, row.data()));
+    for (size_t k = 0; k < row.size(); ++k) dst[k] = FloatToBf16(row[k]);
+  }
+  return Status();
 }
 
 Status Checkpoint::StoredRows(const TensorInfo& tensor, const uint8_t** to) const {
-  const auto it = index_.find(tensor.name);
-  if (it == index_.end() || &tensors_[it->second] != &tensor) {
-    return Error(ENGINE_INVALID_ARGUMENT, "tensor '", tensor.name, "' is not one of '", path_, "'");
-  }
-  const Source& source = sources_[it->second];
-  ENGINE_RETURN_IF_ERROR(source.file->CheckUnchanged());
+  const Source* found = nullptr;
+  ENGINE_RETURN_IF_ERROR(SourceOf(tensor, &found));
+  const Source& source = *found;
   const int64_t row_bytes =
       tensor.columns() / BlockElements(tensor.encoding) * BlockBytes(tensor.encoding);
   const uint8_t* base = source.file->data() + source.offset;
@@ -174,12 +216,19 @@ std::string Checkpoint::Identity() const {
     const TensorInfo& t = tensors_[i];
     out += t.name + ':' + EncodingName(t.encoding);
     for (int64_t d : t.shape) out += 'x' + std::to_string(d);
-    constexpr uint64_t kSample = 64;
-    const uint8_t* base = sources_[i].file->data() + sources_[i].offset;
-    for (const uint64_t at : {uint64_t{0}, t.bytes / 3, t.bytes / 3 * 2}) {
-      const uint64_t count = std::min(kSample, t.bytes - at);
-      out.append(reinterpret_cast<const char*>(base + at), count);
-    }
+    const auto sample = [&out](const uint8_t* base, uint64_t bytes) {
+      constexpr uint64_t kSample = 64;
+      for (const uint64_t at : {uint64_t{0}, bytes / 3, bytes / 3 * 2}) {
+        const uint64_t count = std::min(kSample, bytes - at);
+        out.append(reinterpret_cast<const char*>(base + at), count);
+      }
+    };
+    const Source& source = sources_[i];
+    sample(source.file->data() + source.offset, t.bytes);
+    if (source.scales_file == nullptr) continue;
+    out += '/' + std::to_string(t.group);
+    sample(source.scales_file->data() + source.scales_offset,
+           static_cast<uint64_t>(t.rows() * t.groups() * BlockBytes(source.scales_encoding)));
   }
   return out;
 }
@@ -189,6 +238,10 @@ void Checkpoint::Drop(const TensorInfo& tensor) const {
   if (it == index_.end()) return;
   const Source& source = sources_[it->second];
   source.file->DropPages(source.offset, tensor.bytes);
+  if (source.scales_file == nullptr) return;
+  source.scales_file->DropPages(
+      source.scales_offset,
+      static_cast<uint64_t>(tensor.rows() * tensor.groups() * BlockBytes(source.scales_encoding)));
 }
 
 Status OpenCheckpoint(const std::string& path, std::unique_ptr<Checkpoint>* out) {

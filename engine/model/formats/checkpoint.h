@@ -24,8 +24,13 @@ struct TensorInfo {
   std::string name;            // for example model.layers.0.self_attn.q_proj.weight
   std::vector<int64_t> shape;  // logical, row-major [out, in]
   Encoding encoding = Encoding::kF32;
-  uint64_t bytes = 0;  // as stored
+  uint64_t bytes = 0;  // as stored, without the scales of kI8
+  // Of kI8: neighbouring elements of a row that share a scale (the last group of a row may be
+  // shorter), 0 when the whole row does; and whether every scale is a number of half precision.
+  int64_t group = 0;
+  bool half_scales = false;
 
+  int64_t groups() const { return group == 0 ? 1 : (columns() + group - 1) / group; }
   int64_t rows() const { return shape.size() < 2 ? 1 : shape.front(); }
   int64_t columns() const { return shape.back(); }
 };
@@ -38,6 +43,10 @@ class Checkpoint {
     const MappedFile* file = nullptr;
     uint64_t offset = 0;
     int64_t rotary_head_dim = 0;
+    // Of kI8: the tensor [rows, groups] of what its codes are multiplied with.
+    const MappedFile* scales_file = nullptr;
+    uint64_t scales_offset = 0;
+    Encoding scales_encoding = Encoding::kF32;
   };
 
   virtual ~Checkpoint() = default;
@@ -58,6 +67,10 @@ class Checkpoint {
   // Where each row of a matrix begins, as stored; to [rows]. The bytes live as long as the
   // checkpoint. [any thread]
   Status StoredRows(const TensorInfo& tensor, const uint8_t** to) const;
+  // The scales of a row of a kI8 tensor; to [groups()]. [any thread]
+  Status ReadScales(const TensorInfo& tensor, int64_t row, float* to) const;
+  // The container, when it is a GGUF file; else null.
+  virtual const GgufFile* gguf() const { return nullptr; }
   // Names, shapes and encodings of all tensors with some bytes of each: differs for checkpoints
   // that compute another function, but for those that differ in none of the bytes looked at.
   std::string Identity() const;
@@ -78,6 +91,9 @@ class Checkpoint {
   std::string path_;
 
  private:
+  Status SourceOf(const TensorInfo& tensor, const Source** out) const;
+  template <typename T>
+  Status ReadInt8(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst) const;
   template <typename T, typename DecodeFn>
   Status ReadWith(const TensorInfo& tensor, int64_t begin, int64_t end, T* dst, DecodeFn fn) const;
 

@@ -138,6 +138,55 @@ Status ParseObject(std::string_view text, std::string_view where, json* out) {
   return Status();
 }
 
+// The part of compressed-tensors that is read: "int-quantized" symmetric 8-bit weights, scaled by
+// output channel or by groups of inputs, all alike. What it says of activations is not followed:
+// the engine has its own arithmetic for such weights.
+Status ReadQuantization(const json& q, std::string_view where, ModelConfig* c) {
+  const auto no = [&](const std::string& found) {
+    return Error(ENGINE_UNIMPLEMENTED, where, ": quantization_config ", found,
+                 " is not supported; compressed-tensors of format int-quantized with symmetric "
+                 "8-bit weights by channel or group is. Else give the unquantized checkpoint or "
+                 "a GGUF file");
+  };
+  const auto get = [](const json& object, const char* key) {
+    return object.is_object() && object.contains(key) ? object[key] : json();
+  };
+  const auto text = [&](const json& object, const char* key) {
+    return get(object, key).dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 40);
+  };
+  if (get(q, "quant_method") != "compressed-tensors") {
+    return no("with quant_method " + text(q, "quant_method"));
+  }
+  if (get(q, "format") != "int-quantized") return no("with format " + text(q, "format"));
+  if (!get(q, "kv_cache_scheme").is_null()) return no("with a kv_cache_scheme");
+  const json groups = get(q, "config_groups");
+  if (!groups.is_object() || groups.empty()) return no("without config_groups");
+  for (const auto& [name, group] : groups.items()) {
+    const json weights = get(group, "weights");
+    if (get(weights, "num_bits") != 8)
+      return no("with weights.num_bits " + text(weights, "num_bits"));
+    if (get(weights, "type") != "int") return no("with weights.type " + text(weights, "type"));
+    if (get(weights, "symmetric") != true) {
+      return no("with weights.symmetric " + text(weights, "symmetric"));
+    }
+    if (!get(weights, "actorder").is_null()) return no("with weights.actorder");
+    int64_t size = 0;
+    if (get(weights, "strategy") == "group") {
+      const json given = get(weights, "group_size");
+      if (!given.is_number_unsigned() || given.get<uint64_t>() == 0 ||
+          given.get<uint64_t>() > static_cast<uint64_t>(kMaxSize)) {
+        return no("with weights.group_size " + text(weights, "group_size"));
+      }
+      size = given.get<int64_t>();
+    } else if (get(weights, "strategy") != "channel") {
+      return no("with weights.strategy " + text(weights, "strategy"));
+    }
+    if (c->int8_group >= 0 && c->int8_group != size) return no("with groups of different sizes");
+    c->int8_group = size;
+  }
+  return Status();
+}
+
 // A token in tokenizer_config.json: its text, or an object with its text in "content".
 std::string TokenText(const json& object, const char* key) {
   const auto it = object.find(key);
@@ -352,10 +401,8 @@ Status ConfigFromHf(std::string_view config_json, std::string_view generation_co
                  act->dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 40),
                  "; \"silu\" is supported");
   }
-  if (fields.Find("quantization_config") != nullptr) {
-    return Error(ENGINE_UNIMPLEMENTED, where,
-                 ": the checkpoint has a quantization_config; give "
-                 "the unquantized checkpoint or a GGUF file");
+  if (const json* quantization = fields.Find("quantization_config")) {
+    ENGINE_RETURN_IF_ERROR(ReadQuantization(*quantization, where, c));
   }
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     const json* rope = fields.Find(key);

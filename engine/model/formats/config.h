@@ -28,6 +28,9 @@ struct ModelConfig {
   std::vector<int64_t> stop_ids;                   // end of text and end of turn, sorted, unique
   std::string bos_token, eos_token;                // their texts, for the chat template
   std::string chat_template;                       // empty: the checkpoint has none
+  // A Hugging Face folder may hold weights as int8 with scales; -1: none is, 0: one scale for each
+  // output, else for each group of so many neighbouring inputs.
+  int64_t int8_group = -1;
 };
 
 // Refuses what is out of range or inconsistent within the config itself; names the field.

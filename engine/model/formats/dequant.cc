@@ -108,6 +108,8 @@ const char* EncodingName(Encoding e) {
       return "Q4_0";
     case Encoding::kQ4_1:
       return "Q4_1";
+    case Encoding::kI8:
+      return "I8";
   }
   return "?";
 }
@@ -132,6 +134,8 @@ int64_t BlockBytes(Encoding e) {
       return 18;
     case Encoding::kQ4_1:
       return 20;
+    case Encoding::kI8:
+      return 1;
   }
   return 1;
 }
@@ -163,6 +167,9 @@ void Decode(Encoding e, const uint8_t* src, int64_t count, float* dst) {
       return DecodeQ4_0(src, count, dst);
     case Encoding::kQ4_1:
       return DecodeQ4_1(src, count, dst);
+    case Encoding::kI8:
+      for (int64_t i = 0; i < count; ++i) dst[i] = static_cast<float>(static_cast<int8_t>(src[i]));
+      return;
   }
 }
 

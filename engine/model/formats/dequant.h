@@ -8,7 +8,8 @@
 
 namespace engine::model {
 
-enum class Encoding { kF64, kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+// kI8 is a plain signed byte; what it is scaled by lies elsewhere, see Checkpoint::Source.
+enum class Encoding { kF64, kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kI8 };
 
 const char* EncodingName(Encoding e);
 // Elements in the smallest unit that is stored as a whole (1 for plain numbers), and its bytes.

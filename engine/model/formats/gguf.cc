@@ -241,6 +241,7 @@ class GgufParser {
     if (key.empty()) return Bad("metadata key ", index, " is empty");
     const std::string what = "metadata '" + Printable(key) + "'";
     uint32_t type = 0;
+    const uint64_t begin = pos_;
     ENGINE_RETURN_IF_ERROR(Take(what, &type));
     if (type >= kTypeCount) {
       return Bad(what, " has type ", type, "; types 0 to ", kTypeCount - 1, " exist");
@@ -254,6 +255,7 @@ class GgufParser {
     } else {
       ENGINE_RETURN_IF_ERROR(Scalar(type, what, &value));
     }
+    out_->entries_.push_back({key, {reinterpret_cast<const char*>(data_ + begin), pos_ - begin}});
     if (!out_->values_.emplace(std::string(key), std::move(value)).second) {
       return Bad(what, " appears twice");
     }
@@ -269,7 +271,7 @@ class GgufParser {
                  v->kind == GgufValue::Kind::kUnsigned ? "; it is " + std::to_string(v->u)
                                                        : std::string("; it has another type"));
     }
-    alignment_ = v->u;
+    alignment_ = out_->alignment_ = v->u;
     return Status();
   }
 

@@ -50,6 +50,13 @@ class GgufFile {
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufValue* Find(std::string_view key) const;
+  // A metadata entry as it is stored: its type and value, undecoded.
+  struct Entry {
+    std::string_view key, encoded;
+  };
+  // In the order of the file.
+  const std::vector<Entry>& entries() const { return entries_; }
+  uint64_t alignment() const { return alignment_; }
 
   // Each leaves *out alone and answers OK when an optional key is absent; a value of another kind
   // is an error that names the key.
@@ -70,6 +77,8 @@ class GgufFile {
 
   std::unique_ptr<MappedFile> file_;
   uint32_t version_ = 0;
+  uint64_t alignment_ = 32;
+  std::vector<Entry> entries_;
   std::map<std::string, GgufValue, std::less<>> values_;
   std::vector<GgufTensor> tensors_;
 };

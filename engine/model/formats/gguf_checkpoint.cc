@@ -65,6 +65,8 @@ class GgufCheckpoint final : public Checkpoint {
     return TokenizerFromGguf(*gguf_, out);
   }
 
+  const GgufFile* gguf() const override { return gguf_.get(); }
+
  private:
   Status Take(const GgufTensor& t) {
     if (t.name == "rope_freqs.weight") return RotaryFactors(t);
@@ -80,8 +82,12 @@ class GgufCheckpoint final : public Checkpoint {
       return Error(ENGINE_DATA_LOSS, "GGUF file '", path_, "': tensor '", t.name,
                    "' does not hold whole heads of ", config_.head_dim, " rows");
     }
-    return Add({name, t.shape, t.encoding, t.bytes},
-               {&gguf_->file(), t.offset, rotary ? config_.head_dim : 0});
+    TensorInfo info;
+    info.name = std::move(name);
+    info.shape = t.shape;
+    info.encoding = t.encoding;
+    info.bytes = t.bytes;
+    return Add(std::move(info), {&gguf_->file(), t.offset, rotary ? config_.head_dim : 0});
   }
 
   Status RotaryFactors(const GgufTensor& t) {

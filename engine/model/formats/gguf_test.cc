@@ -1,6 +1,8 @@
 #include "engine/model/formats/gguf.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 
 #include "engine/model/formats/checkpoint.h"
@@ -351,7 +353,10 @@ TEST(OpenCheckpoint, NamesWhatIsWrongWithThePath) {
   std::unique_ptr<Checkpoint> c;
   EXPECT_REFUSED(OpenCheckpoint("", &c), "does not exist");
   EXPECT_REFUSED(OpenCheckpoint("/no/such/model.gguf", &c), "does not exist");
-  EXPECT_REFUSED(OpenCheckpoint(::testing::TempDir() + "/", &c), "");
+  std::string folder = ::testing::TempDir() + "no_model_XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  EXPECT_REFUSED(OpenCheckpoint(folder, &c), "has no config.json and 0 .gguf files");
+  std::filesystem::remove(folder);
   EXPECT_REFUSED(OpenCheckpoint("/dev/null", &c), "not a regular file");
   TempPath empty(".gguf");
   empty.Write("");

@@ -1,4 +1,5 @@
 // A Hugging Face folder as a checkpoint: config.json, safetensors in one file or in shards.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -6,6 +7,7 @@
 #include "engine/model/formats/checkpoint.h"
 #include "engine/model/formats/safetensors.h"
 #include "engine/model/formats/tokenizer.h"
+#include "engine/util.hpp"
 #include "nlohmann/json.hpp"
 
 namespace engine::model {
@@ -53,7 +55,12 @@ class HfFolder final : public Checkpoint {
     if (!chat.empty()) config_.chat_template = chat;
     std::vector<std::string> files;
     ENGINE_RETURN_IF_ERROR(Shards(folder, &files));
-    for (const std::string& file : files) ENGINE_RETURN_IF_ERROR(TakeFile(folder / file));
+    for (const std::string& file : files) {
+      std::unique_ptr<SafetensorsFile> opened;
+      ENGINE_RETURN_IF_ERROR(SafetensorsFile::Open((folder / file).string(), &opened));
+      files_.push_back(std::move(opened));
+    }
+    for (const auto& file : files_) ENGINE_RETURN_IF_ERROR(TakeFile(*file));
     if (Find("lm_head.weight") == nullptr && !config_.tied_embedding) {
       return Error(ENGINE_DATA_LOSS, "'", path_,
                    "': tensor 'lm_head.weight' is missing and "
@@ -100,27 +107,89 @@ class HfFolder final : public Checkpoint {
     return Status();
   }
 
-  Status TakeFile(const fs::path& path) {
-    std::unique_ptr<SafetensorsFile> file;
-    ENGINE_RETURN_IF_ERROR(SafetensorsFile::Open(path.string(), &file));
-    for (const SafetensorsTensor& t : file->tensors()) {
+  Status TakeFile(const SafetensorsFile& file) {
+    const std::string& path = file.file().path();
+    for (const SafetensorsTensor& t : file.tensors()) {
       // Old checkpoints store this constant; it follows from the config.
       if (t.name.ends_with("rotary_emb.inv_freq")) continue;
       // With a tied embedding a stored head would be a stale copy.
-      if (t.name == "lm_head.weight" && config_.tied_embedding) continue;
+      if (t.name.starts_with("lm_head.weight") && config_.tied_embedding) continue;
+      if (config_.int8_group >= 0) {
+        // Taken with their weights.
+        if (t.name.ends_with(kScale) && IsInt8(t.name.substr(0, t.name.size() - kSuffix))) continue;
+        if (t.dtype == "I8" && t.name.ends_with(".weight")) {
+          ENGINE_RETURN_IF_ERROR(TakeInt8(file, t));
+          continue;
+        }
+      }
       if (!t.floating || t.shape.empty() || t.elements == 0) {
-        return Error(ENGINE_UNIMPLEMENTED, "'", path.string(), "': tensor '", t.name, "' (",
-                     t.dtype, ", ", t.elements,
+        return Error(ENGINE_UNIMPLEMENTED, "'", path, "': tensor '", t.name, "' (", t.dtype, ", ",
+                     t.elements,
                      " elements) is not a matrix or vector of "
                      "floating-point numbers");
       }
-      ENGINE_RETURN_IF_ERROR(
-          Add({t.name, t.shape, t.encoding, t.bytes}, {&file->file(), t.offset, 0}));
+      TensorInfo info;
+      info.name = t.name;
+      info.shape = t.shape;
+      info.encoding = t.encoding;
+      info.bytes = t.bytes;
+      ENGINE_RETURN_IF_ERROR(Add(std::move(info), {&file.file(), t.offset}));
     }
-    files_.push_back(std::move(file));
     return Status();
   }
 
+  // The tensor of that name in any of the files.
+  const SafetensorsTensor* FindStored(const std::string& name, const SafetensorsFile** in) const {
+    for (const auto& file : files_) {
+      const SafetensorsTensor* t = file->Find(name);
+      if (t == nullptr) continue;
+      *in = file.get();
+      return t;
+    }
+    return nullptr;
+  }
+  bool IsInt8(const std::string& name) const {
+    const SafetensorsFile* ignored = nullptr;
+    const SafetensorsTensor* t = FindStored(name, &ignored);
+    return t != nullptr && t->dtype == "I8";
+  }
+
+  Status TakeInt8(const SafetensorsFile& file, const SafetensorsTensor& t) {
+    const auto bad = [&](const auto&... parts) {
+      return Error(ENGINE_DATA_LOSS, "'", file.file().path(), "': tensor '", t.name,
+                   "': ", parts...);
+    };
+    if (t.shape.size() != 2 || t.elements == 0) return bad("int8 weights must be a matrix");
+    const SafetensorsFile* scales_file = nullptr;
+    const SafetensorsTensor* scales = FindStored(t.name + "_scale", &scales_file);
+    if (scales == nullptr || !scales->floating) {
+      return bad("its scales, a floating-point tensor '", t.name, "_scale', are missing");
+    }
+    TensorInfo info;
+    info.name = t.name;
+    info.shape = t.shape;
+    info.encoding = Encoding::kI8;
+    info.bytes = t.bytes;
+    info.group = config_.int8_group;
+    std::vector<int64_t> want = {t.shape[0], info.groups()};
+    const bool flat = info.group == 0 && scales->shape == std::vector<int64_t>{t.shape[0]};
+    if (scales->shape != want && !flat) {
+      return bad("its scales have ", scales->elements, " elements; quantization_config implies [",
+                 want[0], ", ", want[1], "]");
+    }
+    std::vector<float> values;
+    ENGINE_RETURN_IF_ERROR(scales_file->Read(*scales, &values));
+    info.half_scales = true;
+    for (const float v : values) {
+      if (!std::isfinite(v)) return bad("a scale is not finite");
+      info.half_scales &= HalfToFloat(FloatToHalf(v)) == v;
+    }
+    return Add(std::move(info),
+               {&file.file(), t.offset, 0, &scales_file->file(), scales->offset, scales->encoding});
+  }
+
+  static constexpr std::string_view kScale = ".weight_scale";
+  static constexpr size_t kSuffix = std::string_view("_scale").size();
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
 };
 

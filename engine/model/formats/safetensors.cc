@@ -1,11 +1,6 @@
 #include "engine/model/formats/safetensors.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -244,39 +239,6 @@ Status SafetensorsFile::Read(const SafetensorsTensor& tensor, std::vector<float>
   return Status();
 }
 
-namespace {
-
-Status WriteAll(int fd, const std::string& path, const void* data, uint64_t bytes) {
-  const auto* p = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = write(fd, p, std::min<uint64_t>(bytes, 1u << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      return Error(ENGINE_RESOURCE_EXHAUSTED, "cannot write '", path, "': ", std::strerror(errno),
-                   "; free some disk space");
-    }
-    p += n;
-    bytes -= static_cast<uint64_t>(n);
-  }
-  return Status();
-}
-
-Status WriteTo(int fd, const std::string& path, const std::string& header,
-               const std::vector<SafetensorsSource>& tensors, const std::vector<int64_t>& sizes) {
-  const uint64_t length = header.size();
-  ENGINE_RETURN_IF_ERROR(WriteAll(fd, path, &length, sizeof length));
-  ENGINE_RETURN_IF_ERROR(WriteAll(fd, path, header.data(), header.size()));
-  for (size_t k = 0; k < tensors.size(); ++k) {
-    ENGINE_RETURN_IF_ERROR(WriteAll(fd, path, tensors[k].data, static_cast<uint64_t>(sizes[k])));
-  }
-  if (fsync(fd) != 0) {
-    return Error(ENGINE_UNAVAILABLE, "cannot flush '", path, "': ", std::strerror(errno));
-  }
-  return Status();
-}
-
-}  // namespace
-
 Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsSource>& tensors,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json root = nlohmann::ordered_json::object();
@@ -302,20 +264,21 @@ Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsSo
   std::string header = root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   header.resize((header.size() + 7) / 8 * 8, ' ');
 
-  const std::string temporary = path + ".tmp." + std::to_string(getpid());
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) {
-    return Error(ENGINE_PERMISSION_DENIED, "cannot create '", temporary,
-                 "': ", std::strerror(errno));
+  const uint64_t length = header.size();
+  OutputFile file;
+  ENGINE_RETURN_IF_ERROR(file.Open(path));
+  ENGINE_RETURN_IF_ERROR(file.Append(&length, sizeof length));
+  ENGINE_RETURN_IF_ERROR(file.Append(header));
+  for (size_t k = 0; k < tensors.size(); ++k) {
+    const uint64_t begin = file.size(), size = static_cast<uint64_t>(sizes[k]);
+    ENGINE_RETURN_IF_ERROR(tensors[k].write ? tensors[k].write(&file)
+                                            : file.Append(tensors[k].data, size));
+    if (file.size() - begin != size) {
+      return Error(ENGINE_INTERNAL, "tensor '", Printable(tensors[k].name), "' gave ",
+                   file.size() - begin, " bytes; its shape takes ", size);
+    }
   }
-  Status status = WriteTo(fd, temporary, header, tensors, sizes);
-  close(fd);
-  if (status.ok() && std::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = Error(ENGINE_UNAVAILABLE, "cannot rename '", temporary, "' to '", path,
-                   "': ", std::strerror(errno));
-  }
-  if (!status.ok()) unlink(temporary.c_str());
-  return status;
+  return file.Commit();
 }
 
 }  // namespace engine::model

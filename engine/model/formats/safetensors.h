@@ -5,6 +5,7 @@
 #define ENGINE_MODEL_FORMATS_SAFETENSORS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "engine/model/formats/dequant.h"
 #include "engine/model/formats/mapped_file.h"
+#include "engine/model/formats/output_file.h"
 #include "engine/status.hpp"
 
 namespace engine::model {
@@ -59,10 +61,12 @@ struct SafetensorsSource {
   std::string dtype;
   std::vector<int64_t> shape;
   const void* data = nullptr;
+  // Where set, it is called in place of `data` and appends exactly the tensor's bytes.
+  std::function<Status(OutputFile*)> write = nullptr;
 };
 
-// Writes a temporary file beside `path`, flushes it to the disk and renames it, so that `path`
-// holds either its old content or all of the new. Tensors are stored in the order given.
+// `path` holds either its old content or all of the new; see OutputFile. Tensors are stored in the
+// order given.
 Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsSource>& tensors,
                         const std::map<std::string, std::string>& metadata = {});
 

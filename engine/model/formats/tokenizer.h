@@ -13,6 +13,7 @@
 
 #include "engine/model/formats/bpe.h"
 #include "engine/model/formats/gguf.h"
+#include "engine/model/formats/pre_forms.h"
 #include "engine/model/formats/pretokenize.h"
 #include "engine/status.hpp"
 
@@ -34,6 +35,7 @@ struct TokenizerSpec {
   std::vector<Merge> merges;        // by rank
   std::vector<AddedToken> added;
   PreTokenizer pre;
+  const PreForm* form = nullptr;  // what pre, normalize_nfc and ignore_merges are by name
   bool normalize_nfc = false;
   bool ignore_merges = false;       // a word that is a token is that token
   std::vector<int32_t> prefix_ids;  // put before the text by add_special
@@ -64,6 +66,9 @@ class Tokenizer {
   // The id whose text or bytes are exactly these, or -1.
   int32_t Find(std::string_view token) const;
   int32_t vocab_size() const { return static_cast<int32_t>(bytes_.size()); }
+  // What it was made of, but for the merges.
+  const TokenizerSpec& spec() const { return spec_; }
+  const std::vector<Merge>& merges() const { return bpe_.merges(); }
   const std::vector<int32_t>& prefix_ids() const { return spec_.prefix_ids; }
 
  private:

@@ -4,31 +4,17 @@
 namespace engine::model {
 namespace {
 
-// The patterns that `tokenizer.ggml.pre` names stand for those of the models' tokenizer.json.
-constexpr const char* kLlama3 =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+"
-    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-constexpr const char* kQwen2 =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"
-    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
 Status SetPattern(const std::string& pre, std::string_view where, TokenizerSpec* spec) {
-  if (pre == "smollm" || pre == "starcoder" || pre == "refact" || pre == "command-r" ||
-      pre == "codeshell") {
-    spec->pre.AddDigits(/*individual=*/true);
-    spec->pre.AddGpt2();
-  } else if (pre == "gpt-2" || pre == "gpt2" || pre == "phi-2") {
-    spec->pre.AddGpt2();
-  } else if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") {
-    spec->ignore_merges = true;
-    return spec->pre.AddRegex(kLlama3, false, false);
-  } else if (pre == "qwen2") {
-    spec->normalize_nfc = true;
-    return spec->pre.AddRegex(kQwen2, false, false);
-  } else {
+  spec->form = FindPreForm(pre);
+  if (spec->form == nullptr) {
     return Error(ENGINE_UNIMPLEMENTED, where, ": pre-tokenizer '", pre.substr(0, 40),
                  "' is not supported; smollm, gpt-2, llama-bpe and qwen2 are");
   }
+  spec->normalize_nfc = spec->form->normalize_nfc;
+  spec->ignore_merges = spec->form->ignore_merges;
+  if (spec->form->digits) spec->pre.AddDigits(/*individual=*/true);
+  if (spec->form->regex != nullptr) return spec->pre.AddRegex(spec->form->regex, false, false);
+  spec->pre.AddGpt2();
   return Status();
 }
 
@@ -95,7 +81,7 @@ Status TokenizerFromGguf(const GgufFile& file, std::unique_ptr<Tokenizer>* out) 
     }
     spec.merges.push_back({left->second, right->second, result->second});
   }
-  bool add_bos = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3", add_eos = false;
+  bool add_bos = std::string_view(spec.form->name) == "llama-bpe", add_eos = false;
   int64_t bos = -1, eos = -1;
   ENGINE_RETURN_IF_ERROR(file.GetBool("tokenizer.ggml.add_bos_token", optional, &add_bos));
   ENGINE_RETURN_IF_ERROR(file.GetBool("tokenizer.ggml.add_eos_token", optional, &add_eos));

@@ -19,6 +19,7 @@ class Reader {
     bool bytes = false;
     ENGINE_RETURN_IF_ERROR(PreTokenize(Get(root_, "pre_tokenizer"), 0, &bytes, spec));
     if (!bytes) return Unsupported("pre_tokenizer", "one without a ByteLevel step", "byte level");
+    spec->form = MatchPreForm(steps_, spec->normalize_nfc, spec->ignore_merges);
     return PostProcess(Get(root_, "post_processor"), 0, spec);
   }
 
@@ -162,7 +163,9 @@ class Reader {
     }
     if (*bytes) return Unsupported("pre_tokenizer", type + " after ByteLevel", "ByteLevel last");
     if (type == "Digits") {
-      spec->pre.AddDigits(Flag(p, "individual_digits", false));
+      const bool individual = Flag(p, "individual_digits", false);
+      spec->pre.AddDigits(individual);
+      steps_ += individual ? "digits;" : "runs of digits;";
       return Status();
     }
     if (type == "ByteLevel") {
@@ -171,7 +174,9 @@ class Reader {
                            "add_prefix_space: false");
       }
       *bytes = true;
-      if (Flag(p, "use_regex", true)) spec->pre.AddGpt2();
+      if (!Flag(p, "use_regex", true)) return Status();
+      spec->pre.AddGpt2();
+      steps_ += "gpt2;";
       return Status();
     }
     if (type != "Split") {
@@ -191,6 +196,7 @@ class Reader {
     if (behavior != "Isolated" && !removed) {
       return Unsupported("Split behavior", behavior, "Isolated or Removed");
     }
+    steps_ += (removed ? "removing regex:" : "regex:") + regex + ";";
     return spec->pre.AddRegex(regex, removed && !invert, removed && invert)
         .Prefix(std::string(where_) + ": ");
   }
@@ -229,6 +235,7 @@ class Reader {
 
   const json& root_;
   std::string_view where_;
+  std::string steps_;  // of the pre-tokenizer, as MatchPreForm reads them
 };
 
 }  // namespace
