@@ -122,7 +122,10 @@ TEST_F(CliTest, ProtocReadsEveryShippedPipelineWithTheExportedSchema) {
 }
 
 TEST_F(CliTest, ExplainTellsWhatEachTransformReplacesInBytes) {
-  const Outcome plain = RunEngine({"explain", "pipelines/generate.pbtxt"});
+  const Outcome stored = RunEngine({"explain", "pipelines/generate.pbtxt"});
+  EXPECT_THAT(stored.out, HasSubstr("weights 92.1 MiB")) << "blocks are computed on as they are";
+  const Outcome plain =
+      RunEngine({"explain", "pipelines/generate.pbtxt", "--set", "base.load.weights=DECODED"});
   ASSERT_EQ(plain.code, 0) << plain.err;
   EXPECT_THAT(plain.out, AllOf(HasSubstr("weights 513.1 MiB"), HasSubstr("30 sites"),
                                HasSubstr("pages of 16 tokens"),
@@ -292,11 +295,12 @@ TEST_F(CliTest, TextStreamsAndClosesWithItsFigures) {
 }
 
 TEST_F(CliTest, JsonLinesHoldExactlyWhatIsDocumented) {
-  const json j = Object("Hi", {"max_tokens=4"});
+  const json j = Object("Hi", {"max_tokens=4", "base.load.weights=DECODED"});
   std::vector<std::string> keys;
   for (const auto& item : j.items()) keys.push_back(item.key());
   EXPECT_THAT(keys, testing::UnorderedElementsAre("text", "ids", "prompt_ids", "margins", "finish",
-                                                  "ttft_s", "tokens_per_s", "peak_bytes"));
+                                                  "ttft_s", "tokens_per_s", "peak_bytes",
+                                                  "queued_s", "usage"));
   EXPECT_EQ(j["ids"].size(), 4u);
   EXPECT_EQ(j["margins"].size(), 4u);
   EXPECT_GT(j["prompt_ids"].size(), 10u) << "the chat format is around the prompt";
