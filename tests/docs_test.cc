@@ -126,12 +126,14 @@ class CommandTest : public testing::TestWithParam<Command> {};
 
 // In the order of the manual: a later one may use what an earlier one made.
 TEST_P(CommandTest, RunsAsWritten) {
-  EXPECT_EQ(GetParam().line.rfind("build/bin/engine ", 0), 0u)
-      << "a test does not know such a line";
-  const Outcome run = Shell(Here(GetParam().line));
-  EXPECT_EQ(run.code, 0) << GetParam().line << "\n" << run.out << run.err;
-  EXPECT_FALSE(run.out.empty() && run.err.empty() &&
-               GetParam().line.find(" schema ") == std::string::npos);
+  const std::string& line = GetParam().line;
+  const bool engine = line.rfind("build/bin/engine ", 0) == 0;
+  const bool writes = line.rfind("printf ", 0) == 0 && line.find(" > build/") != std::string::npos;
+  EXPECT_TRUE(engine || writes) << "a test does not know such a line";
+  const Outcome run = Shell(Here(line));
+  EXPECT_EQ(run.code, 0) << line << "\n" << run.out << run.err;
+  const bool quiet = writes || line.find(" schema ") != std::string::npos;
+  EXPECT_EQ(run.out.empty() && run.err.empty(), quiet) << run.out << run.err;
 }
 
 INSTANTIATE_TEST_SUITE_P(Manual, CommandTest, testing::ValuesIn(Commands()));

@@ -2,8 +2,10 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "engine/graph/diagnostic.h"
 
@@ -17,6 +19,34 @@ std::string OptionBytes(const Item& item) {
   const pb::FieldDescriptor* kind = KindFieldOf(*item.message);
   if (kind == nullptr) return "";
   return item.message->GetReflection()->GetMessage(*item.message, kind).SerializePartialAsString();
+}
+
+// The options of a bypassed node that its stand-in has too, by name and type: what is measured
+// without the node then differs in the node alone.
+std::string StandInOptions(const WorkNode& node) {
+  const pb::FieldDescriptor* kind = KindFieldOf(*node.item->message);
+  if (kind == nullptr || node.runs->options_message.empty()) return "";
+  const pb::Message& from =
+      node.item->message->GetReflection()->GetMessage(*node.item->message, kind);
+  const pb::Descriptor* type =
+      from.GetDescriptor()->file()->pool()->FindMessageTypeByName(node.runs->options_message);
+  if (type == nullptr) return "";
+  std::unique_ptr<pb::Message> to(
+      from.GetReflection()->GetMessageFactory()->GetPrototype(type)->New());
+  std::vector<const pb::FieldDescriptor*> set;
+  from.GetReflection()->ListFields(from, &set);
+  for (const pb::FieldDescriptor* field : set) {
+    const pb::FieldDescriptor* same = type->FindFieldByName(field->name());
+    if (same == nullptr || same->type() != field->type() || field->is_repeated() ||
+        same->is_repeated() || field->cpp_type() == pb::FieldDescriptor::CPPTYPE_MESSAGE ||
+        field->enum_type() != same->enum_type()) {
+      continue;
+    }
+    std::string value;
+    pb::TextFormat::PrintFieldValueToString(from, field, -1, &value);
+    pb::TextFormat::ParseFieldValueFromString(value, same, to.get());
+  }
+  return to->SerializePartialAsString();
 }
 
 void BuildResources(const Work& work, Plan* plan) {
@@ -52,9 +82,7 @@ void BuildNodes(const Work& work, Plan* plan) {
     to.name = from.item->name;
     to.kind = from.kind;
     to.runs = from.runs;
-    if (!from.bypassed || from.runs->options_message == from.kind->options_message) {
-      to.options = OptionBytes(*from.item);
-    }
+    to.options = from.bypassed ? StandInOptions(from) : OptionBytes(*from.item);
     for (const Wire& wire : from.ins) {
       to.inputs.push_back({static_cast<uint32_t>(wire.port), static_cast<uint32_t>(wire.edge),
                            wire.feedback, wire.capacity, wire.overflow});

@@ -124,13 +124,15 @@ TEST(LoadPipeline, SubgraphsTakeFeedbackAndResources) {
 
 TEST(LoadPipeline, BypassKeepsTheRestOfTheGraph) {
   std::string text = DesignExample();
-  const Plan plan = Load(text, {.sets = {"small.bypass=true", "batch.bypass=true"}});
+  const Plan plan = Load(text, {.sets = {"small.bypass=true", "batch.bypass=true",
+                                         "batch.fairness.weight=0.5"}});
   EXPECT_TRUE(plan.resources[1].bypassed);
   const PlanNode& batch = NodeOf(plan, "batch");
   EXPECT_TRUE(batch.bypassed);
   EXPECT_EQ(batch.kind->name, "batcher");
   EXPECT_EQ(batch.runs->name, "plain_batcher");
-  EXPECT_EQ(batch.options, "");
+  // max_batch of 32, which both have; fairness is something else to the stand-in.
+  EXPECT_EQ(batch.options, "\x38\x20");
 }
 
 TEST(LoadPipeline, QueuesAndPolicies) {

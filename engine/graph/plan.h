@@ -34,7 +34,8 @@ struct PlanNode {
   std::string name;                            // "outer/inner" inside of a subgraph
   const abi::Kind* kind = nullptr;             // as the file says
   const abi::Kind* runs = nullptr;             // the same, or its plain stand-in when bypassed
-  std::string options;                         // wire bytes of runs->options_message
+  std::string options;                         // wire bytes of runs->options_message; of a
+                                               // stand-in: what it shares with the kind
   std::vector<PlanInput> inputs;               // in the order of the file
   std::vector<std::vector<uint32_t>> outputs;  // by port of kind->outputs: its edges
   std::vector<int> uses;                       // by slot of kind->uses: a resource, or -1

@@ -5,7 +5,7 @@
 # decided for each, nothing linked that the host must bring.
 set -euo pipefail
 build=$1
-declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE [batcher]=NONE [speculate]=NONE [load]=NONE
+declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE [batcher]=NONE [speculate]=NONE [traffic]=NONE
                   [trainer]=STABLE)
 failures=0
 complain() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }

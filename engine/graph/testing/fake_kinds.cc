@@ -78,6 +78,11 @@ message Batcher {
     optional bool strict = 3;
   }
 }
+message PlainBatcher {
+  optional string max = 1;
+  optional string fairness = 2;
+  optional uint32 max_batch = 7;
+}
 message Sample {
   optional float temperature = 1 [(engine.min) = 0];
   optional int32 seed = 2;
@@ -235,7 +240,7 @@ abi::KindIndex Make() {
   kind.bypass = "plain_batcher";
   add(kind);
   kind.name = "plain_batcher";
-  kind.options_message = "";
+  kind.options_message = "fake.serving.PlainBatcher";
   kind.bypass = "";
   add(kind);
   kind = Node("forward", {Port("STEP", "engine.Step/1")},

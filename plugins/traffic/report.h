@@ -1,12 +1,12 @@
 // The figures of a load that is over.
-#ifndef PLUGINS_LOAD_REPORT_H_
-#define PLUGINS_LOAD_REPORT_H_
+#ifndef PLUGINS_TRAFFIC_REPORT_H_
+#define PLUGINS_TRAFFIC_REPORT_H_
 
 #include <nlohmann/json.hpp>
 
 #include "board.h"
 
-namespace engine::load_test {
+namespace engine::traffic {
 
 // {"waves": [figures of each measured wave], "median": {...}, "checksum", "errors", ...}. Figures:
 //   seconds            from the first arrival to the last token
@@ -19,6 +19,6 @@ namespace engine::load_test {
 //   cached_tokens, preemptions
 nlohmann::ordered_json MakeReport(const Board& board);
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic
 
-#endif  // PLUGINS_LOAD_REPORT_H_
+#endif  // PLUGINS_TRAFFIC_REPORT_H_

@@ -8,7 +8,7 @@
 #include "options.engine.hpp"
 #include "report.h"
 
-namespace engine::load_test {
+namespace engine::traffic {
 namespace {
 
 struct Prompt : engine_tokens {
@@ -132,12 +132,12 @@ struct Figures : Node {
   std::shared_ptr<Board> board_;
 };
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic
 
-ENGINE_PLUGIN((engine::PluginInfo{.id = "engine.load_test",
+ENGINE_PLUGIN((engine::PluginInfo{.id = "engine.traffic",
                                   .version = "0.1.0",
                                   .summary = "Described loads and their figures.",
                                   .license = "Apache-2.0",
-                                  .schemas = engine::load_test::kSchema,
-                                  .schemas_size = sizeof engine::load_test::kSchema}),
-              engine::Nodes<engine::load_test::Traffic, engine::load_test::Figures>)
+                                  .schemas = engine::traffic::kSchema,
+                                  .schemas_size = sizeof engine::traffic::kSchema}),
+              engine::Nodes<engine::traffic::Traffic, engine::traffic::Figures>)

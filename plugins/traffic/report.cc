@@ -4,7 +4,7 @@
 
 #include "engine/util.hpp"
 
-namespace engine::load_test {
+namespace engine::traffic {
 namespace {
 
 using nlohmann::ordered_json;
@@ -149,4 +149,4 @@ nlohmann::ordered_json MakeReport(const Board& board) {
   return j;
 }
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-namespace engine::load_test {
+namespace engine::traffic {
 namespace {
 
 constexpr char kKeys[] =
@@ -110,4 +110,4 @@ Status ParseSpec(const std::string& text, Spec* out) {
   return Status();
 }
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic

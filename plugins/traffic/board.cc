@@ -8,7 +8,7 @@
 #include "engine/philox.hpp"
 #include "engine/util.hpp"
 
-namespace engine::load_test {
+namespace engine::traffic {
 namespace {
 
 uint32_t Draw(const Range& range, double uniform) {
@@ -43,11 +43,11 @@ void Board::Begin(const Spec& spec) {
         r.wave = w;
         r.conversation = c;
         r.turn = t;
-        r.prompt = load_test::Draw(spec.prompt, lengths.Uniform(draw++));
-        r.out = load_test::Draw(spec.out, lengths.Uniform(draw++));
+        r.prompt = traffic::Draw(spec.prompt, lengths.Uniform(draw++));
+        r.out = traffic::Draw(spec.out, lengths.Uniform(draw++));
         const bool cancel = lengths.Uniform(draw++) < spec.cancel;
         const Range some{1, std::max(1u, r.out / 2)};
-        const uint32_t after = load_test::Draw(some, lengths.Uniform(draw++));
+        const uint32_t after = traffic::Draw(some, lengths.Uniform(draw++));
         if (cancel) r.cancel_after = after;
         records_.push_back(std::move(r));
       }
@@ -177,4 +177,4 @@ bool Board::OnEnd(uint64_t index, bool failed, const std::string& error, uint32_
   return ended_ == records_.size();
 }
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic

@@ -6,7 +6,7 @@
 #include "board.h"
 #include "report.h"
 
-namespace engine::load_test {
+namespace engine::traffic {
 namespace {
 
 TEST(Spec, ShortFormAndJsonSayTheSame) {
@@ -166,4 +166,4 @@ TEST(Board, GivesUpAfterSomeTokens) {
 }
 
 }  // namespace
-}  // namespace engine::load_test
+}  // namespace engine::traffic

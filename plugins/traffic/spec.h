@@ -1,14 +1,14 @@
 // A load description: what arrives, when, and how long it is. Invariant of a parsed spec: all
 // numbers are within their bounds, and either streams or rate is set.
-#ifndef PLUGINS_LOAD_SPEC_H_
-#define PLUGINS_LOAD_SPEC_H_
+#ifndef PLUGINS_TRAFFIC_SPEC_H_
+#define PLUGINS_TRAFFIC_SPEC_H_
 
 #include <cstdint>
 #include <string>
 
 #include "engine/status.hpp"
 
-namespace engine::load_test {
+namespace engine::traffic {
 
 struct Range {
   uint32_t least = 0, most = 0;
@@ -24,6 +24,6 @@ struct Spec {
 // See TrafficOptions.load. Errors name the key, what was found and what would work.
 Status ParseSpec(const std::string& text, Spec* out);
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic
 
-#endif  // PLUGINS_LOAD_SPEC_H_
+#endif  // PLUGINS_TRAFFIC_SPEC_H_

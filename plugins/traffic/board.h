@@ -2,8 +2,8 @@
 // what came back of each. Invariants: a wave begins when the one before is over; a turn of a
 // conversation goes when the turn before has ended; in a closed loop never more than `streams` are
 // under way. Thread-safe.
-#ifndef PLUGINS_LOAD_BOARD_H_
-#define PLUGINS_LOAD_BOARD_H_
+#ifndef PLUGINS_TRAFFIC_BOARD_H_
+#define PLUGINS_TRAFFIC_BOARD_H_
 
 #include <condition_variable>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 #include "spec.h"
 
-namespace engine::load_test {
+namespace engine::traffic {
 
 // One request and what became of it. Times are CLOCK_MONOTONIC nanoseconds.
 struct Record {
@@ -74,6 +74,6 @@ class Board {
   bool wave_open_ = false;
 };
 
-}  // namespace engine::load_test
+}  // namespace engine::traffic
 
-#endif  // PLUGINS_LOAD_BOARD_H_
+#endif  // PLUGINS_TRAFFIC_BOARD_H_
