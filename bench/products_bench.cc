@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/kernels/int_kernels.h"
 #include "engine/kernels/isa.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
@@ -95,6 +96,10 @@ int Main(int argc, char** argv) {
     }
     const auto head = Make(format, kVocab, kHidden);
     bytes += head->bytes();
+    if (head->format() == Format::kInt) {
+      ChooseIntKernels({&head->scheme(), 1}, "");
+      std::printf("%s\n", IntKernelReport().c_str());
+    }
     for (const int64_t rows : {1, 2, 4, 16, 32, 64, 512}) {
       std::vector<float> x(static_cast<size_t>(rows * kMlp), 0.5f), y(x), z(x);
       std::vector<float> q(x), k(x), v(x), norm(kHidden, 1.0f), normed(x);

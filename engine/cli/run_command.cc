@@ -12,6 +12,7 @@
 
 #include "engine/cli/commands.h"
 #include "engine/control/control.h"
+#include "engine/kernels/int_kernels.h"
 #include "engine/kernels/isa.h"
 #include "engine/model/autograd.h"
 #include "engine/model/machine.h"
@@ -85,6 +86,7 @@ Status WriteReport(const std::string& path, double load_s, double run_s,
   j["run_s"] = run_s;
   j["peak_bytes"] = PeakBytes();
   j["isa"] = kernels::IsaReport();
+  j["int_kernels"] = kernels::IntKernelReport();
   j["threads"] = model::ComputeThreads();
   for (const runtime::NodeStats& n : report.nodes) {
     j["nodes"][n.name] = {{"kind", n.kind},

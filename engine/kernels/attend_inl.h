@@ -43,16 +43,16 @@ inline void Scores(const AttendArgs& a, int64_t row, int64_t position, float* sc
   if constexpr (std::is_same_v<Kv, KvInt8>) {
     typename V::I acc[R][C];
     for (int r = 0; r < R; ++r) {
-      for (int c = 0; c < C; ++c) acc[r][c] = V::Set1I(-128 * a.q_sums[row + r]);
+      for (int c = 0; c < C; ++c) acc[r][c] = V::Set1I(-V::Dots::kOffset8 * a.q_sums[row + r]);
     }
     for (int64_t d = 0; d < a.head_dim; d += 4) {
       for (int c = 0; c < C; ++c) {
         const auto codes =
-            V::FlipSigns(V::LoadCodes(keys[c] + (d / 4 * a.page_tokens + slot[c]) * 4));
+            V::Dots::FromSigned(V::LoadCodes(keys[c] + (d / 4 * a.page_tokens + slot[c]) * 4));
         for (int r = 0; r < R; ++r) {
-          uint32_t four;
+          int32_t four;
           __builtin_memcpy(&four, a.q8 + (row + r) * a.head_dim + d, 4);
-          acc[r][c] = V::Dot4(acc[r][c], codes, V::Set1I(static_cast<int32_t>(four)));
+          acc[r][c] = V::Dots::Dot8(acc[r][c], codes, V::Dots::Spread(four));
         }
       }
     }

@@ -1,7 +1,14 @@
 #include "engine/kernels/isa.h"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <atomic>
 #include <fstream>
+
+#include "engine/kernels/amx.h"
 
 namespace engine::kernels {
 namespace {
@@ -22,12 +29,30 @@ Isa Detect() {
   return Isa::kPlain;
 }
 
+#if defined(__x86_64__)
+// Linux: Documentation/arch/x86/xstate.rst. Threads of the process all get it.
+bool AskForTiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 std::atomic<int>& Chosen() {
   static std::atomic<int> chosen{static_cast<int>(Detect())};
   return chosen;
 }
 
 }  // namespace
+
+bool HasAmx() {
+#if defined(__x86_64__)
+  static const bool has = AskForTiles();
+  return has;
+#else
+  return false;
+#endif
+}
 
 Isa ActiveIsa() { return static_cast<Isa>(Chosen().load(std::memory_order_relaxed)); }
 

@@ -3,6 +3,7 @@
 // no bit.
 #include <algorithm>
 
+#include "engine/kernels/int_kernels.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
 
@@ -110,9 +111,7 @@ void RunPanels(const Rows& rows, const Product& p, Scratch* scratch, int64_t beg
       a.group_bytes = w.group_bytes();
       a.last_length = w.last_length();
       a.whole = w.scheme().group == 0;
-      if (w.scheme().bits == 8) return road.panels_int8(a, begin, end);
-      if (w.scheme().minimum) return road.panels_int4_minimum(a, begin, end);
-      return road.panels_int4(a, begin, end);
+      return PanelsOf(IntKernelFor(w.scheme(), rows.rows), w.scheme())(a, begin, end);
     }
   }
 }

@@ -59,12 +59,21 @@ struct AttendState {
   float* values;
 };
 
-struct Road {
-  void (*panels_f32)(const PanelArgs&, int64_t begin, int64_t end);
-  void (*panels_bf16)(const PanelArgs&, int64_t begin, int64_t end);
+// One way to compute products over integer panels. All of a road give the same bits.
+struct IntKernel {
+  const char* name;
+  bool (*there)();     // whether this machine has what it needs beyond the road's; null: yes
+  int64_t least_rows;  // with fewer it is never chosen
   void (*panels_int8)(const PanelArgs&, int64_t begin, int64_t end);
   void (*panels_int4)(const PanelArgs&, int64_t begin, int64_t end);
   void (*panels_int4_minimum)(const PanelArgs&, int64_t begin, int64_t end);
+};
+
+struct Road {
+  void (*panels_f32)(const PanelArgs&, int64_t begin, int64_t end);
+  void (*panels_bf16)(const PanelArgs&, int64_t begin, int64_t end);
+  const IntKernel* int_kernels;  // [int_kernel_count]; see int_kernels.h
+  int64_t int_kernel_count;
   void (*rms_norm)(const float* x, int64_t width, const float* weight, float eps, float* y);
   void (*silu_multiply)(float* gate, const float* up, int64_t count);
   // Rotates pairs (x[i], x[i + half]) of each head by cos[i], sin[i].

@@ -2,8 +2,10 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <iterator>
 #include <type_traits>
 
+#include "engine/kernels/amx.h"
 #include "engine/kernels/road.h"
 
 namespace engine::kernels {
@@ -14,9 +16,6 @@ struct V {
   static constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
   static constexpr int kWide = 4;       // panels at once for one row: 8 chains
   static constexpr int kValueRows = 6;
-  static constexpr int kIntRows = 4;
-  static constexpr int kIntVectors = 2;
-  static constexpr int kIntPanels = 2;
   static constexpr int kScoreVectors = 2;
   using F = __m512;
   using I = __m512i;
@@ -46,17 +45,13 @@ struct V {
     return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x),
                             reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)));
   }
-  // Inline assembly: GCC 12 copies the sums of the intrinsic's loop from register to register.
-  static I Dot4(I acc, I codes, I x) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(x));
-    return acc;
-  }
+  static I LoadI(const int32_t* p) { return _mm512_loadu_si512(p); }
   static I LoadCodes(const char* p) { return _mm512_loadu_si512(p); }
+  static void StoreCodes(char* p, I v) { _mm512_storeu_si512(p, v); }
   static I LowNibbles(I both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }
   static I HighNibbles(I both) {
     return _mm512_and_si512(_mm512_srli_epi32(both, 4), _mm512_set1_epi8(15));
   }
-  static I FlipSigns(I codes) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
   static F LoadHalf(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -70,11 +65,44 @@ struct V {
   static F NanOnes(F v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_ps(1.0f));
   }
+  struct Dots;
+};
+
+struct V::Dots {
+  using Codes8 = I;
+  using NarrowSum = I;
+  static constexpr int32_t kOffset8 = 128;
+  static I Spread(int32_t four) { return Set1I(four); }
+  static I FromOffset(I codes) { return codes; }
+  static I FromSigned(I codes) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
+  // Inline assembly: GCC 12 copies the sums of the intrinsic's loop from register to register.
+  static I Dot8(I acc, I codes, I x) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(x));
+    return acc;
+  }
+  static I BeginNarrow(int32_t shift) { return Set1I(shift); }
+  static I DotNibbles(I sum, I codes, I x) { return Dot8(sum, codes, x); }
+  static I EndNarrow(I sum, int32_t) { return sum; }
 };
 
 #include "engine/kernels/road_inl.h"
+
+#include "engine/kernels/amx_inl.h"
+
+template <int Rows, int Panels>
+struct Tiling {
+  using Dots = V::Dots;
+  static constexpr int kRows = Rows, kVectors = 2, kPanels = Panels;
+};
+
+constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<4, 2>>("vnni 4 rows, 2 panels"),
+                                     IntKernelOf<Tiling<6, 1>>("vnni 6 rows, 1 panel"),
+                                     AmxKernelOf<AmxTiles, Tiling<4, 2>>("amx 16 rows", &HasAmx)};
 }  // namespace
 
-const Road& Avx512Road() { return kRoad; }
+const Road& Avx512Road() {
+  static constexpr Road road = RoadWith(kIntKernels, std::size(kIntKernels));
+  return road;
+}
 
 }  // namespace engine::kernels

@@ -3,8 +3,8 @@
 // be linked into another's road.
 //
 // V offers: F (float vector), I (int32 vector); Zero, Set1, Load, Store, Add, Sub, Mul, Div, Fma
-// (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), and for
-// the dot products Dot2 (bf16 pairs into float) and Dot4 (u8 x s8 quadruples into int32, exact).
+// (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), Dot2 (bf16 pairs
+// into float), and Dots for integer products (see int_panels_inl.h).
 
 constexpr int64_t kL = V::kLanes;
 constexpr int kVecs = static_cast<int>(32 / kL);  // vectors a panel
@@ -314,18 +314,8 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
 #include "engine/kernels/attend_inl.h"
 #include "engine/kernels/int_panels_inl.h"
 
-const Road kRoad = {&Panels<F32Dot>,
-                    &Panels<Bf16Dot>,
-                    &IntPanels<8, false>,
-                    &IntPanels<4, false>,
-                    &IntPanels<4, true>,
-                    &RmsNormRow,
-                    &SiluMultiplyRow,
-                    &RopeRow,
-                    &Quantize,
-                    &ToBf16Row,
-                    &Attend,
-                    &AttendFold,
-                    &AttendFinish,
-                    &Greatest,
-                    &ExpWeights};
+constexpr Road RoadWith(const IntKernel* int_kernels, int64_t count) {
+  return {&Panels<F32Dot>, &Panels<Bf16Dot>, int_kernels, count,         &RmsNormRow,
+          &SiluMultiplyRow, &RopeRow,        &Quantize,   &ToBf16Row,    &Attend,
+          &AttendFold,      &AttendFinish,   &Greatest,   &ExpWeights};
+}

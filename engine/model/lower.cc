@@ -1,8 +1,10 @@
 #include "engine/model/lower.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
+#include "engine/kernels/int_kernels.h"
 #include "engine/kernels/parallel.h"
 #include "engine/model/extensions.h"
 #include "engine/torch_ops.h"
@@ -86,6 +88,20 @@ const engine_site_impl& Through(const engine_site_impl& impl) {
     at = same->base;
   }
   return *at;
+}
+
+// Where choices of kernels are kept from one start to the next; empty: nowhere.
+std::string ChoicesFile() {
+  std::string folder;
+  if (const char* given = std::getenv("ENGINE_CACHE")) {
+    folder = given;
+  } else if (const char* cache = std::getenv("XDG_CACHE_HOME")) {
+    folder = std::string(cache) + "/engine";
+  } else if (const char* home = std::getenv("HOME")) {
+    folder = std::string(home) + "/.cache/engine";
+  }
+  if (folder.empty()) return "";
+  return folder.append("/").append(kernels::IntKernelFileName());
 }
 
 // True when the model's own implementation stands at the site, recomputation and the like aside.
@@ -228,6 +244,20 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
   } else if (model->base().ComputesStored(*lowered->embedding_param_)) {
     ENGINE_RETURN_IF_ERROR(model->base().Packed(*lowered->embedding_param_, &lowered->embedding_));
   }
+  std::vector<kernels::IntScheme> schemes;
+  const auto add = [&](const std::shared_ptr<kernels::PackedMatrix>& m) {
+    if (m == nullptr || m->format() != kernels::Format::kInt) return;
+    if (std::find(schemes.begin(), schemes.end(), m->scheme()) == schemes.end()) {
+      schemes.push_back(m->scheme());
+    }
+  };
+  for (const BlockPlan& b : lowered->blocks_) {
+    for (const LinearPlan* linear : {&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down}) {
+      add(linear->matrix);
+    }
+  }
+  add(lowered->head_.matrix);
+  kernels::ChooseIntKernels(schemes, ChoicesFile());
   *out = std::move(lowered);
   return Status();
 }
