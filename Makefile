@@ -10,10 +10,13 @@ PROMPT ?= What is gravity?
 prompt = '$(subst ','\'',$(PROMPT))'
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
+# Prompts of a storm, for each format, and the roads it goes on.
+STORM_PROMPTS ?= 100
+STORM_ROADS ?= avx2 avx512
 # Seconds that the soak runs.
 SOAK_SECONDS ?= 1200
 
-.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz soak format install clean
+.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz soak storm format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -29,6 +32,7 @@ help:
 	@echo 'make asan         tests under AddressSanitizer and UBSan'
 	@echo 'make tsan         tests of graph and runtime under ThreadSanitizer'
 	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
+	@echo 'make storm        the real model among random neighbours, to the bit (STORM_PROMPTS=100)'
 	@echo 'make soak         random serving, watched (SOAK_SECONDS=1200)'
 	@echo 'make bench-serving  serving, beside llama.cpp with LLAMA=FOLDER of its binaries; see bench/bench.mk'
 	@echo 'make format       clang-format on all sources'
@@ -87,6 +91,12 @@ tsan: setup
 
 fuzz: setup
 	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(JOBS)
+
+# The real model in a storm of at least 100 prompts, every format, on each road the machine has.
+storm: build
+	@for road in $(STORM_ROADS); do \
+	 ENGINE_STORM_PROMPTS=$(STORM_PROMPTS) ENGINE_STORM_ROAD=$$road \
+	 $(BUILD)/tests/invariance_test --gtest_filter='*RealModelTest*' || exit; done
 
 soak: build
 	@$(BUILD)/tests/soak $(SOAK_SECONDS)

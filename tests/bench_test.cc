@@ -157,6 +157,9 @@ TEST_F(BenchTest, PerplexityIsOfTheModelThatIsNamed) {
   EXPECT_NEAR(int8 / exact, 1, 0.02);
   // A KV cache changes no bit.
   EXPECT_EQ(json::parse(last.out)["perplexity"], json::parse(small.out)["perplexity"]);
+  // What is bypassed does not count.
+  EXPECT_EQ(json::parse(measure({"--set", "small.bypass=true"}).out)["perplexity"],
+            json::parse(base.out)["perplexity"]);
   EXPECT_THAT(measure({"--resource", "bse"}).err, HasSubstr("there are: base, small, kv"));
   EXPECT_THAT(measure({"--window", "9000"}).err, HasSubstr("context"));
   std::ofstream(Path("text.txt")) << "too short";

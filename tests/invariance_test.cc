@@ -6,10 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
 
+#include "engine/kernels/isa.h"
 #include "engine/kernels/pool.h"
 #include "engine/model/extensions.h"
 #include "engine/util.hpp"
@@ -570,6 +572,14 @@ TEST_P(RealModelTest, NothingAroundASequenceChangesABit) {
   TempFolder folder;
   Weather weather{
       .prompts = 6, .longest = 150, .answers = 5, .compared = 2, .widths = {1, 2, 6}, .seed = 31};
+  // `make storm` asks for many, on each road.
+  if (const char* prompts = std::getenv("ENGINE_STORM_PROMPTS")) {
+    weather.prompts = std::strtoul(prompts, nullptr, 10);
+    weather.widths = {1, 2, 6, 64};
+  }
+  const char* name = std::getenv("ENGINE_STORM_ROAD");
+  const Road road(name != nullptr ? name : kernels::IsaName(kernels::ActiveIsa()));
+  if (!road.there()) GTEST_SKIP() << "this machine has no " << name;
   const std::string text = ChainText(RealModel(), real.format, Kv(real.kv, "64MiB"));
   const Seen seen = Serve(text, text, weather, folder.Path("session"));
   EXPECT_GT(seen.rows, 15u);
@@ -588,7 +598,12 @@ INSTANTIATE_TEST_SUITE_P(
         Real{"BF16_F16", {"BF16", Stored::kQ4_1, "dtype: BF16 weights: DECODED", nullptr}, "F16"},
         Real{"int8_groups_32_F32", FormatNamed("int8_groups_32"), "F32"},
         Real{"int8_groups_64_INT8", FormatNamed("int8_groups_64"), "INT8"},
-        Real{"int8_per_channel_F16", FormatNamed("int8_per_channel"), "F16"}),
+        Real{"int8_per_channel_F16", FormatNamed("int8_per_channel"), "F16"},
+        Real{"int8_calibrated_F32",
+             {"int8_calibrated", Stored::kQ4_1, "",
+              "scheme: PER_CHANNEL calibrate: \"" ENGINE_SOURCE_DIR
+              "/LICENSE\" calibrate_tokens: 128"},
+             "F32"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

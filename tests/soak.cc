@@ -77,6 +77,7 @@ class Soak : public batcher::Listener {
       Wave();
       Turn();
       if (NowNs() >= next_drain) {
+        Crowd();
         Drain();
         next_drain = NowNs() + 5 * kSecond;
       }
@@ -157,7 +158,6 @@ class Soak : public batcher::Listener {
   void Send() {
     auto sent = std::make_shared<Sent>();
     Outstanding o;
-    o.since = NowNs();
     engine_request& r = sent->request;
     r.struct_size = sizeof r;
     r.max_tokens = 1 + Pick(40);
@@ -182,6 +182,24 @@ class Soak : public batcher::Listener {
       if (Pick(200) == 0) r.n = 100;
     }
     if (Pick(4) == 0) sent->salt = "salt";
+    if (Pick(100) == 0) scheduler_.Cancel(groups_ + 1, NowNs());  // sooner than its prompt
+    Submit(std::move(sent), std::move(o));
+  }
+
+  // As many as may run, let in by what their prompts hold, grow beyond the pages that there are:
+  // however fast the machine is, some lose theirs.
+  void Crowd() {
+    for (uint32_t i = 0; i < Limits().max_batch; ++i) {
+      auto sent = std::make_shared<Sent>();
+      sent->ids = Prompt(96);
+      sent->request.struct_size = sizeof(engine_request);
+      sent->request.max_tokens = 80;
+      Submit(std::move(sent), {});
+    }
+  }
+
+  void Submit(std::shared_ptr<Sent> sent, Outstanding o) {
+    engine_request& r = sent->request;
     sent->key = "key " + std::to_string(Pick(5));
     r.priority = Pick(4);
     r.key = Str(sent->key);
@@ -189,13 +207,12 @@ class Soak : public batcher::Listener {
     r.salt = Str(sent->salt);
     batcher::Ask ask;
     ask.group = ++groups_;
-    ask.arrived_ns = o.since;
+    ask.arrived_ns = o.since = NowNs();
     ask.ids = sent->ids.data();
     ask.count = sent->ids.size();
     ask.request = &r;
-    ask.keep = sent;
+    ask.keep = std::move(sent);
     outstanding_[ask.group] = std::move(o);
-    if (Pick(100) == 0) scheduler_.Cancel(ask.group, NowNs());  // sooner than its prompt
     scheduler_.Add(std::move(ask), NowNs());
   }
 

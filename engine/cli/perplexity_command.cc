@@ -34,7 +34,11 @@ Status MakeModel(const graph::Plan& plan, const std::string& resource,
   for (const graph::PlanResource& r : plan.resources) {
     runtime::ResourceSlot made;
     const runtime::ResourceSlot from = r.from < 0 ? nullptr : (*slots)[static_cast<size_t>(r.from)];
-    ENGINE_RETURN_IF_ERROR(maker.Make(r, from, &made).At("", r.name));
+    if (r.bypassed) {
+      made = from;
+    } else {
+      ENGINE_RETURN_IF_ERROR(maker.Make(r, from, &made).At("", r.name));
+    }
     slots->push_back(made);
     model::Model* model = model::ModelOf(made);
     if (model == nullptr) continue;

@@ -42,14 +42,19 @@ struct Rows {
 
 // What Multiply keeps between calls, so that it allocates nothing when shapes repeat.
 struct Scratch {
+  // Activations quantized for matrices of one group size and the same input scales.
   struct Codes {
-    int64_t group = -1;
+    int64_t group = -1;  // 0: the whole row
+    int64_t group_size = 0, groups = 0;
+    const std::vector<float>* input_scales = nullptr;
     std::vector<int8_t> q;      // [rows, padded in]
     std::vector<float> scales;  // [rows, groups]
     std::vector<int32_t> sums;  // [rows, groups]
+    std::vector<float> scaled;  // [rows, in], with input scales
   };
   std::vector<uint16_t> bf16;  // activations rounded to bf16
-  std::vector<Codes> codes;    // activations quantized, by group size
+  std::vector<Codes> codes;
+  size_t forms = 0;  // of the codes, those of the call under way
 };
 
 // The matrices may differ in format. With `silu_pair` there are two products of the same shape, and

@@ -203,6 +203,41 @@ TEST_P(Roads, ANormAndAPairAreWhatTheyAreAlone) {
   }
 }
 
+TEST_P(Roads, InputScalesActBeforeInputsAreQuantized) {
+  constexpr int64_t kRows = 9, kIn = 96, kOut = 70;
+  const std::vector<float> x = Random(kRows * kIn, 12);
+  std::vector<float> scales = Random(kIn, 13), other(kIn, 2.0f);
+  for (float& s : scales) s = std::fabs(s) + 0.1f;
+  std::vector<float> scaled(x);
+  for (size_t i = 0; i < x.size(); ++i) scaled[i] *= scales[i % kIn];
+  for (const std::string format : {"s8 row", "s8 group 64"}) {
+    const auto plain = Pack(format, kOut, kIn, 14), a = Pack(format, kOut, kIn, 14),
+               b = Pack(format, kOut, kIn, 15), c = Pack(format, kOut, kIn, 14);
+    a->SetInputScales(scales);
+    b->SetInputScales(scales);
+    c->SetInputScales(other);
+    EXPECT_EQ(a->input_scales(), b->input_scales()) << "equal scales are one object";
+    Scratch scratch;
+    std::vector<float> want(kRows * kOut), of_a(want), of_b(want), of_c(want), of_plain(want);
+    const Product alone{plain.get(), want.data(), kOut};
+    Multiply({scaled.data(), kIn, kRows}, {&alone, 1}, &scratch);
+    // Beside others that take their inputs otherwise.
+    const Product four[4] = {{plain.get(), of_plain.data(), kOut},
+                             {a.get(), of_a.data(), kOut},
+                             {c.get(), of_c.data(), kOut},
+                             {b.get(), of_b.data(), kOut}};
+    Multiply({x.data(), kIn, kRows}, four, &scratch);
+    EXPECT_EQ(0, std::memcmp(of_a.data(), want.data(), want.size() * 4)) << format;
+    EXPECT_NE(0, std::memcmp(of_plain.data(), want.data(), want.size() * 4)) << format;
+    // Doubling changes no code of a row, only its scale.
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(of_c[i], 2 * of_plain[i]) << format;
+    std::vector<float> row(kIn), unscaled(kIn);
+    a->GetRow(3, row.data());
+    plain->GetRow(3, unscaled.data());
+    for (size_t k = 0; k < kIn; ++k) EXPECT_EQ(row[k], unscaled[k] * scales[k]);
+  }
+}
+
 TEST_P(Roads, ANanInTheActivationsReachesTheResult) {
   const auto m = Pack("q8_0", 40, 64, 3);
   std::vector<float> x = Random(2 * 64, 4), y(80);

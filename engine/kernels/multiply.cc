@@ -14,45 +14,38 @@ namespace {
 constexpr int64_t kGrainFlops = 1 << 17;
 constexpr int64_t kGrainElements = 4096;
 
-Scratch::Codes* CodesOf(Scratch* scratch, int64_t group) {
-  for (Scratch::Codes& codes : scratch->codes) {
-    if (codes.group == group) return &codes;
+// The form that the matrix takes of its inputs, among those of this call; null: not there yet.
+Scratch::Codes* CodesOf(Scratch* scratch, const PackedMatrix& w) {
+  for (size_t i = 0; i < scratch->forms; ++i) {
+    Scratch::Codes& codes = scratch->codes[i];
+    if (codes.group == w.scheme().group && codes.input_scales == w.input_scales()) return &codes;
   }
-  scratch->codes.push_back({});
-  scratch->codes.back().group = group;
-  return &scratch->codes.back();
+  return nullptr;
 }
-
-// The group of an integer matrix as a key: 0 stands for the whole row.
-int64_t GroupKey(const PackedMatrix& w) { return w.scheme().group; }
 
 void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scratch) {
   const Road& road = ActiveRoad();
   const int64_t in = products[0].w->in();
   const int64_t padded = (in + 3) / 4 * 4;
   bool bf16 = false;
-  constexpr int kMostForms = 4;
-  Scratch::Codes* forms[kMostForms];
-  int64_t group_sizes[kMostForms], group_counts[kMostForms];
-  int count = 0;
+  scratch->forms = 0;
   for (const Product& p : products) {
-    bf16 |= p.w->format() == Format::kBf16;
-    if (p.w->format() == Format::kInt) CodesOf(scratch, GroupKey(*p.w));
-  }
-  // Pointers are taken only when the list grows no more.
-  for (const Product& p : products) {
-    if (p.w->format() != Format::kInt) continue;
-    Scratch::Codes* codes = CodesOf(scratch, GroupKey(*p.w));
-    if (std::find(forms, forms + count, codes) != forms + count) continue;
-    Reserve(&codes->q, rows.rows * padded);
-    Reserve(&codes->scales, rows.rows * p.w->groups());
-    Reserve(&codes->sums, rows.rows * p.w->groups());
-    group_sizes[count] = p.w->group_size();
-    group_counts[count] = p.w->groups();
-    forms[count++] = codes;
+    const PackedMatrix& w = *p.w;
+    bf16 |= w.format() == Format::kBf16;
+    if (w.format() != Format::kInt || CodesOf(scratch, w) != nullptr) continue;
+    if (scratch->codes.size() == scratch->forms) scratch->codes.emplace_back();
+    Scratch::Codes& codes = scratch->codes[scratch->forms++];
+    codes.group = w.scheme().group;
+    codes.input_scales = w.input_scales();
+    codes.group_size = w.group_size();
+    codes.groups = w.groups();
+    Reserve(&codes.q, rows.rows * padded);
+    Reserve(&codes.scales, rows.rows * w.groups());
+    Reserve(&codes.sums, rows.rows * w.groups());
+    if (codes.input_scales != nullptr) Reserve(&codes.scaled, rows.rows * in);
   }
   if (bf16) Reserve(&scratch->bf16, rows.rows * padded);
-  if (!bf16 && count == 0 && rows.norm == nullptr) return;
+  if (!bf16 && scratch->forms == 0 && rows.norm == nullptr) return;
   ParallelFor(
       rows.rows, std::max<int64_t>(1, kGrainElements / in), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -68,10 +61,18 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
             road.to_bf16(x, in, to);
             std::fill(to + in, to + padded, uint16_t{0});
           }
-          for (int f = 0; f < count; ++f) {
-            int8_t* to = forms[f]->q.data() + r * padded;
-            road.quantize(x, in, group_sizes[f], to, forms[f]->scales.data() + r * group_counts[f],
-                          forms[f]->sums.data() + r * group_counts[f]);
+          for (size_t f = 0; f < scratch->forms; ++f) {
+            Scratch::Codes& codes = scratch->codes[f];
+            const float* from = x;
+            if (codes.input_scales != nullptr) {
+              float* scaled = codes.scaled.data() + r * in;
+              const float* by = codes.input_scales->data();
+              for (int64_t k = 0; k < in; ++k) scaled[k] = x[k] * by[k];
+              from = scaled;
+            }
+            int8_t* to = codes.q.data() + r * padded;
+            road.quantize(from, in, codes.group_size, to, codes.scales.data() + r * codes.groups,
+                          codes.sums.data() + r * codes.groups);
             std::fill(to + in, to + padded, int8_t{0});
           }
         }
@@ -102,7 +103,7 @@ void RunPanels(const Rows& rows, const Product& p, Scratch* scratch, int64_t beg
       a.ldx = padded;
       return road.panels_bf16(a, begin, end);
     case Format::kInt: {
-      const Scratch::Codes* codes = CodesOf(scratch, GroupKey(w));
+      const Scratch::Codes* codes = CodesOf(scratch, w);
       a.x = codes->q.data();
       a.ldx = padded;
       a.x_scales = codes->scales.data();

@@ -1,6 +1,7 @@
 #include "engine/kernels/packed.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "engine/util.hpp"
@@ -139,6 +140,22 @@ void PackedMatrix::SetRowsBlocks(int64_t first, int64_t count, const uint8_t* co
   }
 }
 
+void PackedMatrix::SetInputScales(std::span<const float> scales) {
+  static std::mutex mutex;
+  static std::vector<std::weak_ptr<const std::vector<float>>> known;  // guarded by mutex
+  std::lock_guard lock(mutex);
+  std::erase_if(known, [](const auto& weak) { return weak.expired(); });
+  for (const auto& weak : known) {
+    const auto same = weak.lock();
+    if (same != nullptr && std::equal(same->begin(), same->end(), scales.begin(), scales.end())) {
+      input_scales_ = same;
+      return;
+    }
+  }
+  input_scales_ = std::make_shared<const std::vector<float>>(scales.begin(), scales.end());
+  known.push_back(input_scales_);
+}
+
 void PackedMatrix::GetRow(int64_t row, float* to) const {
   const char* at = panel(row / kPanel);
   const int64_t lane = row % kPanel;
@@ -179,6 +196,8 @@ void PackedMatrix::GetRow(int64_t row, float* to) const {
       to[first + k] = scale * static_cast<float>(code - offset) + minimum;
     }
   }
+  if (input_scales_ == nullptr) return;
+  for (int64_t k = 0; k < in_; ++k) to[k] *= (*input_scales_)[static_cast<size_t>(k)];
 }
 
 }  // namespace engine::kernels

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "engine/kernels/pages.h"
 #include "engine/status.hpp"
@@ -50,6 +52,12 @@ class PackedMatrix {
   // As SetRows from ggml's blocks of 32 (Q8_0, Q4_0, Q4_1, as the scheme is, group 32): row i
   // begins at rows[i]. Thread-safe for distinct panels.
   void SetRowsBlocks(int64_t first, int64_t count, const uint8_t* const* rows);
+  // Integer matrices: `scales` [in], finite and above zero, multiply the inputs before those are
+  // quantized; the rows that were set are the logical ones divided by them. Equal scales of several
+  // matrices are one object, by which products know that they share quantized inputs.
+  void SetInputScales(std::span<const float> scales);
+  // Null: none.
+  const std::vector<float>* input_scales() const { return input_scales_.get(); }
   // The logical row as floats.
   void GetRow(int64_t row, float* to) const;
 
@@ -80,6 +88,7 @@ class PackedMatrix {
   Format format_ = Format::kF32;
   IntScheme scheme_;
   int64_t out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0, group_bytes_ = 0, panel_bytes_ = 0;
+  std::shared_ptr<const std::vector<float>> input_scales_;
   Pages pages_;
 };
 

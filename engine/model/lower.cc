@@ -1,6 +1,7 @@
 #include "engine/model/lower.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -337,6 +338,22 @@ bool Lowered::Fused(std::initializer_list<const LinearPlan*> linears) {
   });
 }
 
+void Lowered::Note(const kernels::Rows& rows, int64_t in,
+                   std::initializer_list<const LinearPlan*> linears) {
+  const float* x = rows.norm != nullptr ? rows.normed : rows.x;
+  const int64_t ldx = rows.norm != nullptr ? in : rows.ldx;
+  for (const LinearPlan* linear : linears) {
+    std::vector<float>& peaks = (*peaks_)[linear->site];
+    peaks.resize(static_cast<size_t>(in));
+    for (int64_t r = 0; r < rows.rows; ++r) {
+      for (int64_t k = 0; k < in; ++k) {
+        peaks[static_cast<size_t>(k)] =
+            std::max(peaks[static_cast<size_t>(k)], std::fabs(x[r * ldx + k]));
+      }
+    }
+  }
+}
+
 Status Lowered::Run(Model* model, const kernels::Rows& rows,
                     std::initializer_list<const LinearPlan*> linears,
                     std::initializer_list<float*> outputs, bool add, bool silu_pair) {
@@ -356,6 +373,7 @@ Status Lowered::Run(Model* model, const kernels::Rows& rows,
     Timed timed(&kernel_ns_);
     kernels::Multiply(rows, {products.data(), count}, &scratch_, silu_pair);
   }
+  if (peaks_ != nullptr) Note(rows, in, linears);
   const float* x = rows.norm != nullptr ? rows.normed : rows.x;
   i = 0;
   for (const LinearPlan* linear : linears) {
@@ -513,6 +531,30 @@ Status Model::Lower(std::shared_ptr<Lowered>* out) {
   std::lock_guard lock(lowered_mutex_);
   if (lowered_ == nullptr) ENGINE_RETURN_IF_ERROR(Lowered::Make(this, &lowered_));
   *out = lowered_;
+  return Status();
+}
+
+Status Model::InputPeaks(std::span<const int32_t> ids, std::vector<std::vector<float>>* peaks) {
+  constexpr uint32_t kPiece = 256;
+  std::shared_ptr<Lowered> lowered;
+  ENGINE_RETURN_IF_ERROR(Lowered::Make(this, &lowered));
+  if (lowered->KeepsKeys()) {
+    return Error(ENGINE_FAILED_PRECONDITION,
+                 "activations are looked at before keys and values are kept: put the transform "
+                 "before the one that keeps them");
+  }
+  peaks->assign(sites_.size(), {});
+  lowered->NotePeaks(peaks);
+  const auto piece = static_cast<size_t>(std::min<int64_t>(kPiece, context()));
+  std::vector<float> logits(piece * static_cast<size_t>(config().vocab));
+  for (size_t at = 0; at < ids.size(); at += piece) {
+    engine_step_sequence s = {};
+    s.tokens = ids.data() + at;
+    s.token_count = s.logits_count = static_cast<uint32_t>(std::min(piece, ids.size() - at));
+    const engine_step step = {sizeof(engine_step), 1, &s};
+    uint64_t ignored = 0;
+    ENGINE_RETURN_IF_ERROR(lowered->Step(this, step, logits.data(), &ignored));
+  }
   return Status();
 }
 

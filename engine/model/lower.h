@@ -18,6 +18,10 @@ class Lowered {
   static Status Make(Model* model, std::shared_ptr<Lowered>* out);
   // As Model::Step. One call at a time. *kernel_ns receives the time spent in kernels.
   Status Step(Model* model, const engine_step& step, float* logits, uint64_t* kernel_ns);
+  // From now on steps note the greatest magnitude of each input of each site: [site][in], of as
+  // many sites as the model has; must live as long as steps are made.
+  void NotePeaks(std::vector<std::vector<float>>* peaks) { peaks_ = peaks; }
+  bool KeepsKeys() const { return !kv_.empty(); }
 
  private:
   // y (+)= low rank of x: scale * B (A x), for rows that chose the adapter.
@@ -58,6 +62,7 @@ class Lowered {
                     int64_t out, float* y, bool add);
   Status RunBlock(Model* model, size_t index, int64_t rows);
   Status Layout(const engine_step& step, int64_t* rows, int64_t* wanted);
+  void Note(const kernels::Rows& rows, int64_t in, std::initializer_list<const LinearPlan*> linears);
   static bool Fused(std::initializer_list<const LinearPlan*> linears);
 
   ModelConfig config_;
@@ -79,6 +84,7 @@ class Lowered {
   kernels::AttentionScratch attention_;
   std::vector<float> x_, n_, q_, k_, v_, a_, gate_, up_, low_, last_;
   uint64_t kernel_ns_ = 0;
+  std::vector<std::vector<float>>* peaks_ = nullptr;
 };
 
 }  // namespace engine::model

@@ -315,6 +315,13 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
     view->Fingerprint(param.name);
     view->Fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * 4});
   }
+  // What activations chose differs with the text and the machine.
+  for (size_t i = 0; i < params_.size(); ++i) {
+    const auto& packed = view->params_[i].packed;
+    if (packed == nullptr || packed == params_[i].packed || !packed->input_scales()) continue;
+    const std::vector<float>& scales = *packed->input_scales();
+    view->Fingerprint({reinterpret_cast<const char*>(scales.data()), scales.size() * 4});
+  }
   *out = std::move(view);
   return Status();
 }

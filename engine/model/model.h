@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -146,6 +147,8 @@ class Model : public std::enable_shared_from_this<Model> {
   Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
                  std::optional<Tensor>* out);
   void ParamsChanged();
+  // See engine_model_host; [site][in], empty where a site was not seen.
+  Status InputPeaks(std::span<const int32_t> ids, std::vector<std::vector<float>>* peaks);
 
   // --- what a rewrite may do --------------------------------------------------------------------
   Status AddParam(const engine_param_info& info, Tensor tensor);

@@ -290,6 +290,33 @@ engine_status* PackedSetRow(engine_packed* matrix, int64_t row, const int8_t* q,
   return nullptr;
 }
 
+engine_status* PackedSetInputScales(engine_packed* matrix, const float* scales) {
+  return Guard([&]() -> Status {
+    const std::span all(scales, static_cast<size_t>(matrix->matrix->in()));
+    for (const float& s : all) {
+      if (std::isfinite(s) && s > 0) continue;
+      return Error(ENGINE_INVALID_ARGUMENT, "the scale of input ", &s - scales, " is ", s,
+                   "; it must be finite and above zero");
+    }
+    matrix->matrix->SetInputScales(all);
+    return Status();
+  });
+}
+
+engine_status* InputPeaks(engine_model* m, const int32_t* ids, uint64_t count, engine_peaks put,
+                          void* arg) {
+  return Guard([&]() -> Status {
+    std::vector<std::vector<float>> peaks;
+    ENGINE_RETURN_IF_ERROR(FromC(m)->InputPeaks({ids, static_cast<size_t>(count)}, &peaks));
+    for (uint32_t site = 0; site < peaks.size(); ++site) {
+      if (peaks[site].empty()) continue;
+      ENGINE_RETURN_IF_ERROR(Status(
+          put(arg, site, peaks[site].data(), static_cast<int64_t>(peaks[site].size()))));
+    }
+    return Status();
+  });
+}
+
 engine_status* PackedForward(engine_packed* packed, AtenTensorHandle handle, AtenTensorHandle* y) {
   return Guard([&]() -> Status {
     const kernels::PackedMatrix& matrix = *packed->matrix;
@@ -468,6 +495,7 @@ const engine_model_host kModelHost = {
     &StepTimes,
     &ForwardC,
     &LossC,
+    &InputPeaks,
     [](engine_model* m) { FromC(m)->ParamsChanged(); },
     [](engine_forward* pass) { pass->references.fetch_add(1); },
     [](engine_forward* pass) {
@@ -475,6 +503,7 @@ const engine_model_host kModelHost = {
     },
     &PackedCreate,
     &PackedSetRow,
+    &PackedSetInputScales,
     [](engine_packed* p) { p->references.fetch_add(1); },
     [](engine_packed* p) {
       if (p->references.fetch_sub(1) == 1) delete p;

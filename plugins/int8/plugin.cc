@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "calibrate.h"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "options.engine.hpp"
@@ -85,6 +86,10 @@ struct Int8 : Transform {
       return Error(ENGINE_INVALID_ARGUMENT, "group is ", options.group,
                    "; it must be a multiple of 32: 32, 64, 96 or 128");
     }
+    if (options.has_calibrate_tokens && !options.has_calibrate) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "calibrate_tokens is given, but no text: name one with calibrate");
+    }
     if (options.has_group && options.scheme != Int8Options::Scheme::GROUPS) {
       return Error(ENGINE_INVALID_ARGUMENT,
                    "group is given, but the scheme is PER_CHANNEL; "
@@ -109,17 +114,18 @@ struct Int8 : Transform {
   Status Plan(const Model& model, Diff& diff) override {
     const std::vector<engine_site_info> sites = model.Sites();
     const int64_t bytes = DtypeBytes(model.Info().dtype);
+    const std::string how = options.has_calibrate ? ", inputs evened out" : "";
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (!Wanted(sites[i])) continue;
       const int64_t elements = sites[i].in * sites[i].out, group = Group();
       if (group == 0) {
-        ENGINE_RETURN_IF_ERROR(diff.Replace(i, "int8 per channel, activations int8 per row",
+        ENGINE_RETURN_IF_ERROR(diff.Replace(i, "int8 per channel, activations int8 per row" + how,
                                             elements * bytes, elements + 4 * sites[i].out));
         continue;
       }
       const int64_t scales = (sites[i].in + group - 1) / group * sites[i].out;
       ENGINE_RETURN_IF_ERROR(diff.Replace(
-          i, "int8 by groups of " + std::to_string(group) + ", activations int8 by the same",
+          i, "int8 by groups of " + std::to_string(group) + ", activations int8 by the same" + how,
           elements * bytes, elements + 2 * scales));
     }
     return Status();
@@ -132,9 +138,14 @@ struct Int8 : Transform {
     ENGINE_RETURN_IF_ERROR(Status(api->site(model.get(), index, &site)));
     uint32_t param = 0;
     ENGINE_RETURN_IF_ERROR(Status(api->param_find(model.get(), site.weight, &param)));
+    const std::vector<float>* input_scales = nullptr;
+    if (options.has_calibrate) ENGINE_RETURN_IF_ERROR(Calibrate(model, index, &input_scales));
     engine_packed* packed = nullptr;
     ENGINE_RETURN_IF_ERROR(Status(api->packed_create(site.out, site.in, Group(), &packed)));
     auto impl = std::make_unique<Int8Linear>(packed);
+    if (input_scales != nullptr) {
+      ENGINE_RETURN_IF_ERROR(Status(api->packed_set_input_scales(packed, input_scales->data())));
+    }
 
     // Rows are read, quantized and forgotten a few at a time: the dense weight never exists.
     struct Work {
@@ -143,8 +154,9 @@ struct Int8 : Transform {
       engine_packed* packed;
       uint32_t param;
       int64_t columns, group;
+      const std::vector<float>* input_scales;
       std::atomic<engine_status*> failure{nullptr};
-    } work{api, model.get(), packed, param, site.in, Group(), {}};
+    } work{api, model.get(), packed, param, site.in, Group(), input_scales, {}};
     ThisHost().tasks->parallel_for(
         site.out, 64,
         [](void* arg, int64_t begin, int64_t end) {
@@ -159,7 +171,10 @@ struct Int8 : Transform {
               ENGINE_RETURN_IF_ERROR(
                   Status(w.api->param_rows(w.model, w.param, r, stop, rows.data())));
               for (int64_t i = r; i < stop; ++i) {
-                const float* row = rows.data() + (i - r) * w.columns;
+                float* row = rows.data() + (i - r) * w.columns;
+                for (int64_t k = 0; w.input_scales != nullptr && k < w.columns; ++k) {
+                  row[k] /= (*w.input_scales)[static_cast<size_t>(k)];
+                }
                 for (int64_t k = 0; k < w.columns; k += group) {
                   QuantizeGroup(row + k, std::min(group, w.columns - k), w.group != 0, q.data() + k,
                                 &scales[static_cast<size_t>(k / group)]);
@@ -181,6 +196,26 @@ struct Int8 : Transform {
     *out = std::move(impl);
     return Status();
   }
+  Status Finish(const Model&) override {
+    calibration_.reset();
+    quantized_.clear();
+    return Status();
+  }
+
+ private:
+  // At the first site, while the model is still what it was.
+  Status Calibrate(const Model& model, uint32_t index, const std::vector<float>** scales) {
+    if (calibration_ == nullptr) {
+      calibration_ = std::make_unique<Calibration>();
+      ENGINE_RETURN_IF_ERROR(
+          calibration_->Measure(model, options.calibrate, options.calibrate_tokens));
+      for (const engine_site_info& site : model.Sites()) quantized_.push_back(Wanted(site));
+    }
+    return calibration_->ScalesOf(model, index, quantized_, scales);
+  }
+
+  std::unique_ptr<Calibration> calibration_;
+  std::vector<bool> quantized_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "engine/transform.hpp"
 #include "engine/util.hpp"
 #include "nodes.h"
 #include "payloads.h"
@@ -108,16 +109,7 @@ Status Tokenize::Encode(const engine_model* m, engine_str text, bool continues,
   } else if (!continues) {
     flags |= ENGINE_ENCODE_BOS;
   }
-  ids->resize(prompt.size() + 16);
-  uint64_t count = 0;
-  ENGINE_RETURN_IF_ERROR(
-      Status(api->encode(m, Str(prompt), flags, ids->data(), ids->size(), &count)));
-  if (count > ids->size()) {
-    ids->resize(count);
-    ENGINE_RETURN_IF_ERROR(Status(api->encode(m, Str(prompt), flags, ids->data(), count, &count)));
-  }
-  ids->resize(count);
-  return Status();
+  return engine::Model(m).Encode(prompt, flags, ids);
 }
 
 Status Tokenize::Process(Call& call) {

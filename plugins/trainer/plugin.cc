@@ -33,17 +33,13 @@ struct Trainer : Node {
     const engine_model_host* api = ThisHost().model;
     std::string text;
     ENGINE_RETURN_IF_ERROR(Status(api->read_text(Str(options.data), &AppendTo, &text)));
-    tokens_.resize(text.size() + 16);
-    uint64_t count = 0;
-    ENGINE_RETURN_IF_ERROR(
-        Status(api->encode(m, Str(text), 0, tokens_.data(), tokens_.size(), &count)));
-    tokens_.resize(std::min<uint64_t>(count, tokens_.size()));
+    const engine::Model view(m);
+    ENGINE_RETURN_IF_ERROR(view.Encode(text, 0, &tokens_));
     if (tokens_.size() <= options.sequence) {
       return Error(ENGINE_OUT_OF_RANGE, "'", options.data, "' has ", tokens_.size(),
                    " tokens; a sequence takes ", options.sequence, " and more are needed");
     }
     std::vector<ops::Tensor> params;
-    const engine::Model view(m);
     const std::vector<engine_param_info> all = view.Params();
     for (uint32_t i = 0; i < all.size(); ++i) {
       if (all[i].trainable == 0) continue;

@@ -1,9 +1,11 @@
 """The loss curve of PEFT's LoRA for the same data, first values and optimizer as ours.
 
 usage: make_lora_curve.py MODEL.gguf TEXT OUT.json [--steps N] [--sequence N] [--batch N] [--lr X]
+                          [--dtype float32|float64]
 
 The first values of A are those of engine.lora with that seed (Philox4x32-10, uniform in
-±1/sqrt(in)), so that no adapter has to be stored; B begins at zero.
+±1/sqrt(in)), so that no adapter has to be stored; B begins at zero. In float64 the curve does not
+depend on the order in which a processor's BLAS adds: that is what can be kept in a file.
 """
 import argparse
 import json
@@ -51,14 +53,16 @@ def main():
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--alpha", type=float, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     args = parser.parse_args()
     ids = load_tokenizer(args.model)(open(args.text).read(), add_special_tokens=False)["input_ids"]
-    model = load_model(args.model)
+    dtype = getattr(torch, args.dtype)
+    model = load_model(args.model, dtype)
     model.config.use_cache = False
     model = get_peft_model(model, LoraConfig(
         r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, task_type="CAUSAL_LM",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
-                        "down_proj"]))
+                        "down_proj"]), autocast_adapter_dtype=False).to(dtype)
     for name, module in model.named_modules():
         if not hasattr(module, "lora_A") or "default" not in module.lora_A:
             continue
@@ -67,7 +71,7 @@ def main():
         bound = 1.0 / np.sqrt(float(a.shape[1]))
         draws = philox(args.seed, fnv1a(site + ".lora_A.weight"), a.numel())
         with torch.no_grad():
-            a.copy_(torch.from_numpy((2 * draws - 1) * bound).reshape(a.shape).float())
+            a.copy_(torch.from_numpy((2 * draws - 1) * bound).reshape(a.shape).to(dtype))
     model.train()
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=args.lr, foreach=False)
@@ -76,7 +80,9 @@ def main():
     for step in range(args.steps):
         begins = [(step * args.batch + b) * args.sequence % starts for b in range(args.batch)]
         x = torch.tensor([ids[i:i + args.sequence] for i in begins])
-        loss = model(input_ids=x, labels=x).loss
+        # transformers' own loss rounds the logits to float32.
+        logits = model(input_ids=x).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -85,7 +91,7 @@ def main():
     with open(args.out, "w") as f:
         json.dump(dict(steps=args.steps, sequence=args.sequence, batch=args.batch, lr=args.lr,
                        rank=args.rank, alpha=args.alpha, seed=args.seed,
-                       text=os.path.basename(args.text), losses=losses), f, indent=1)
+                       dtype=args.dtype, text=os.path.basename(args.text), losses=losses), f, indent=1)
         f.write("\n")
 
 

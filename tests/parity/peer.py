@@ -3,7 +3,7 @@ import os
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 
 def load_tokenizer(path):
@@ -17,5 +17,8 @@ def load_tokenizer(path):
 
 
 def load_model(path, dtype=torch.float32, **kwargs):
+    """Dense, so that every product runs in `dtype`."""
     folder, file = os.path.split(os.path.abspath(path))
-    return AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=dtype, **kwargs)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=dtype, quantization_config=GgufConfig(dequantize=True),
+        **kwargs)

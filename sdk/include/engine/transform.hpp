@@ -50,6 +50,18 @@ class Model {
     }
     return params;
   }
+  // The text as token ids; `flags` of engine_encode_flags.
+  Status Encode(std::string_view text, uint32_t flags, std::vector<int32_t>* ids) const {
+    ids->resize(text.size() + 16);
+    for (;;) {
+      uint64_t count = 0;
+      ENGINE_RETURN_IF_ERROR(
+          Status(Api()->encode(model_, Str(text), flags, ids->data(), ids->size(), &count)));
+      const bool all = count <= ids->size();
+      ids->resize(count);
+      if (all) return Status();
+    }
+  }
 
  private:
   engine_model* model_;

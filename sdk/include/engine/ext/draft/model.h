@@ -229,6 +229,9 @@ typedef struct engine_kv_pool {
   void (*stats)(void* self, engine_kv_stats* out); /* [any] */
 } engine_kv_pool;
 
+/* Receives the greatest magnitude that each input of a linear or head site took: peaks [in]. */
+typedef engine_status* (*engine_peaks)(void* arg, uint32_t site, const float* peaks, int64_t in);
+
 /* Receives text or bytes in one or more pieces. */
 typedef engine_status* (*engine_put)(void* arg, engine_str piece);
 
@@ -304,6 +307,13 @@ typedef struct engine_model_host {
    * ignored; gives the sum of losses and how many labels counted. */
   engine_status* (*loss)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle labels,
                          AtenTensorHandle* sum, int64_t* count);
+  /* [control] Runs the tokens once, in pieces of at most 256 that each begin a context, and tells
+   * `put` what came into the linear and head sites, one site after the other. For transforms that
+   * choose by activations: during rewrite, before the first site was replaced, the model is the one
+   * that they transform. FAILED_PRECONDITION when keys and values are kept already. Sites that a
+   * replacement hides are left out. */
+  engine_status* (*input_peaks)(engine_model* model, const int32_t* ids, uint64_t count,
+                                engine_peaks put, void* arg);
   /* Says that trainable tensors changed: packed copies are made anew at the next step. */
   void (*params_changed)(engine_model* model);
 
@@ -319,6 +329,9 @@ typedef struct engine_model_host {
    * in half precision (HalfToFloat of util.hpp). Thread-safe for distinct rows. */
   engine_status* (*packed_set_row)(engine_packed* matrix, int64_t row, const int8_t* q,
                                    const float* scales);
+  /* Inputs are multiplied by scales [in] before they are quantized; the rows are the weights
+   * divided by the same. Each must be finite and above zero. [control] Before the matrix is used. */
+  engine_status* (*packed_set_input_scales)(engine_packed* matrix, const float* scales);
   void (*packed_retain)(engine_packed* matrix);
   void (*packed_release)(engine_packed* matrix);
   uint64_t (*packed_bytes)(const engine_packed* matrix);
