@@ -288,7 +288,8 @@ TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
   EXPECT_EQ(step, peft["losses"].size());
 }
 
-// --- int8 chosen by a text ------------------------------------------------------------------------
+// --- int8 chosen by a text
+// ------------------------------------------------------------------------
 
 // One scale a row is too coarse for this model's outlier channels; a text shows where they are.
 TEST(Calibration, EvensOutWhatOneScaleARowLoses) {

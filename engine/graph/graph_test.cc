@@ -124,8 +124,8 @@ TEST(LoadPipeline, SubgraphsTakeFeedbackAndResources) {
 
 TEST(LoadPipeline, BypassKeepsTheRestOfTheGraph) {
   std::string text = DesignExample();
-  const Plan plan = Load(text, {.sets = {"small.bypass=true", "batch.bypass=true",
-                                         "batch.fairness.weight=0.5"}});
+  const Plan plan =
+      Load(text, {.sets = {"small.bypass=true", "batch.bypass=true", "batch.fairness.weight=0.5"}});
   EXPECT_TRUE(plan.resources[1].bypassed);
   const PlanNode& batch = NodeOf(plan, "batch");
   EXPECT_TRUE(batch.bypassed);

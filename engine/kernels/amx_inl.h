@@ -67,14 +67,13 @@ inline void AmxTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane
     for (int c = 0; c < kVectors; ++c) {
       const int64_t n = lane + c * kL;
       const auto* halves = reinterpret_cast<const uint16_t*>(scales) + n;
-      const F scale = a.whole ? V::Load(reinterpret_cast<const float*>(scales) + n)
-                              : V::LoadHalf(halves);
+      const F scale =
+          a.whole ? V::Load(reinterpret_cast<const float*>(scales) + n) : V::LoadHalf(halves);
       const F least = Minimum ? V::LoadHalf(halves + 32) : V::Zero();
 #pragma GCC unroll 16
       for (int m = 0; m < 16; ++m) {
         const int64_t at = m * a.groups + g;
-        const auto acc =
-            V::AddI(V::LoadI(of + m * 16 + c * kL), V::Set1I(-kOver * x_sums[at]));
+        const auto acc = V::AddI(V::LoadI(of + m * 16 + c * kL), V::Set1I(-kOver * x_sums[at]));
         const F both = V::Mul(scale, V::Set1(x_scales[at]));
         if (a.whole) {
           total[m][c] = V::Mul(V::ToFloat(acc), both);
@@ -142,6 +141,10 @@ void AmxPanels(const PanelArgs& a, int64_t begin, int64_t end) {
 
 template <typename Tiles, typename Tiling>
 constexpr IntKernel AmxKernelOf(const char* name, bool (*there)()) {
-  return {name, there, 16, &AmxPanels<Tiles, Tiling, 8, false>, &AmxPanels<Tiles, Tiling, 4, false>,
+  return {name,
+          there,
+          16,
+          &AmxPanels<Tiles, Tiling, 8, false>,
+          &AmxPanels<Tiles, Tiling, 4, false>,
           &AmxPanels<Tiles, Tiling, 4, true>};
 }

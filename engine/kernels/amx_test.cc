@@ -18,11 +18,12 @@
 namespace engine::kernels {
 namespace {
 
+// Each uses what the one before defines.
+// clang-format off
 #include "engine/kernels/vector_plain_inl.h"
-
 #include "engine/kernels/road_inl.h"
-
 #include "engine/kernels/amx_inl.h"
+// clang-format on
 
 int dots = 0;
 
@@ -53,8 +54,7 @@ class EmulatedTiles {
           int32_t sum;
           std::memcpy(&sum, bytes[C] + m * 64 + n * 4, 4);
           for (int i = 0; i < 4; ++i) {
-            sum += static_cast<int8_t>(bytes[A][m * 64 + k * 4 + i]) *
-                   bytes[B][k * 64 + n * 4 + i];
+            sum += static_cast<int8_t>(bytes[A][m * 64 + k * 4 + i]) * bytes[B][k * 64 + n * 4 + i];
           }
           std::memcpy(bytes[C] + m * 64 + n * 4, &sum, 4);
         }

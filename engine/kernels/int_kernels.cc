@@ -22,7 +22,7 @@ namespace engine::kernels {
 namespace {
 
 constexpr std::array<int64_t, 7> kRows = {1, 2, 4, 8, 16, 32, 64};  // choices hold from here on
-constexpr std::array<const char*, 7> kForms = {"s8 row",    "s8/32",  "s8/64", "s8/96",
+constexpr std::array<const char*, 7> kForms = {"s8 row",    "s8/32",  "s8/64",       "s8/96",
                                                "s8/longer", "u4 - 8", "u4 + minimum"};
 constexpr int kRoads = 3;  // as Isa counts them
 
@@ -47,8 +47,7 @@ Choices& ChoicesOf(Isa isa) {
 class Sample {
  public:
   Sample(const IntScheme& scheme, int64_t out, int64_t in, int64_t rows)
-      : x_(static_cast<size_t>(rows * in)),
-        y_(static_cast<size_t>(rows * out)) {
+      : x_(static_cast<size_t>(rows * in)), y_(static_cast<size_t>(rows * out)) {
     const Status status = PackedMatrix::MakeInt(scheme, out, in, &w_);
     if (!status.ok()) return;
     uint64_t state = 88172645463325252u;  // xorshift; Marsaglia 2003

@@ -1,7 +1,7 @@
-// Which of a road's kernels computes an integer matrix at a number of rows. All of them give the same
-// bits, so the choice is one of speed: measured on this machine, and kept in a file for the next
-// start. Invariant: a kernel other than the road's first serves only after it gave the first one's
-// bits in this process.
+// Which of a road's kernels computes an integer matrix at a number of rows. All of them give the
+// same bits, so the choice is one of speed: measured on this machine, and kept in a file for the
+// next start. Invariant: a kernel other than the road's first serves only after it gave the first
+// one's bits in this process.
 #ifndef ENGINE_KERNELS_INT_KERNELS_H_
 #define ENGINE_KERNELS_INT_KERNELS_H_
 

@@ -1,6 +1,7 @@
 // Products over integer panels, over a road's vector type V (see road_inl.h) and its ways to make
-// dot products. Within a group the sum is exact in int32, so any order of it, and any way, gives the
-// same bits; groups are added in order, each as float(sum) * (scale of the weight * scale of x).
+// dot products. Within a group the sum is exact in int32, so any order of it, and any way, gives
+// the same bits; groups are added in order, each as float(sum) * (scale of the weight * scale of
+// x).
 //
 // Dots offers: Spread (four s8 of a row for every lane, as Dot8 takes them), FromOffset and
 // FromSigned (codes as Dot8 takes them), Dot8 (adds quadruples of codes times s8, too much by
@@ -184,6 +185,10 @@ void IntPanels(const PanelArgs& a, int64_t begin, int64_t end) {
 
 template <typename Tiling>
 constexpr IntKernel IntKernelOf(const char* name, bool (*there)() = nullptr) {
-  return {name, there, 1, &IntPanels<Tiling, 8, false>, &IntPanels<Tiling, 4, false>,
+  return {name,
+          there,
+          1,
+          &IntPanels<Tiling, 8, false>,
+          &IntPanels<Tiling, 4, false>,
           &IntPanels<Tiling, 4, true>};
 }

@@ -10,9 +10,11 @@
 namespace engine::kernels {
 namespace {
 
+// Each uses what the one before defines.
+// clang-format off
 #include "engine/kernels/vector_avx2_inl.h"
-
 #include "engine/kernels/road_inl.h"
+// clang-format on
 
 // Even and odd bytes widened to int16: dearer for each row, cheaper for each vector of codes.
 struct SplitDots : V::Nibbles {
@@ -56,11 +58,11 @@ struct Tiling {
   static constexpr int kRows = Rows, kVectors = Vectors, kPanels = 1;
 };
 
-constexpr IntKernel kIntKernels[] = {
-    IntKernelOf<Tiling<V::Dots, 4, 2>>("signs 4x16"), IntKernelOf<Tiling<V::Dots, 2, 4>>("signs 2x32"),
-    IntKernelOf<Tiling<SplitDots, 4, 1>>("halves 4x8"),
-    IntKernelOf<Tiling<SplitDots, 2, 2>>("halves 2x16"),
-    IntKernelOf<Tiling<VnniDots, 4, 2>>("vnni 4x16", &HasVnni)};
+constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<V::Dots, 4, 2>>("signs 4x16"),
+                                     IntKernelOf<Tiling<V::Dots, 2, 4>>("signs 2x32"),
+                                     IntKernelOf<Tiling<SplitDots, 4, 1>>("halves 4x8"),
+                                     IntKernelOf<Tiling<SplitDots, 2, 2>>("halves 2x16"),
+                                     IntKernelOf<Tiling<VnniDots, 4, 2>>("vnni 4x16", &HasVnni)};
 }  // namespace
 
 const Road& Avx2Road() {

@@ -85,9 +85,11 @@ struct V::Dots {
   static I EndNarrow(I sum, int32_t) { return sum; }
 };
 
+// Each uses what the one before defines.
+// clang-format off
 #include "engine/kernels/road_inl.h"
-
 #include "engine/kernels/amx_inl.h"
+// clang-format on
 
 template <int Rows, int Panels>
 struct Tiling {

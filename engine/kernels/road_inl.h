@@ -3,8 +3,8 @@
 // be linked into another's road.
 //
 // V offers: F (float vector), I (int32 vector); Zero, Set1, Load, Store, Add, Sub, Mul, Div, Fma
-// (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), Dot2 (bf16 pairs
-// into float), and Dots for integer products (see int_panels_inl.h).
+// (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), Dot2
+// (bf16 pairs into float), and Dots for integer products (see int_panels_inl.h).
 
 constexpr int64_t kL = V::kLanes;
 constexpr int kVecs = static_cast<int>(32 / kL);  // vectors a panel
@@ -315,7 +315,7 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
 #include "engine/kernels/int_panels_inl.h"
 
 constexpr Road RoadWith(const IntKernel* int_kernels, int64_t count) {
-  return {&Panels<F32Dot>, &Panels<Bf16Dot>, int_kernels, count,         &RmsNormRow,
-          &SiluMultiplyRow, &RopeRow,        &Quantize,   &ToBf16Row,    &Attend,
-          &AttendFold,      &AttendFinish,   &Greatest,   &ExpWeights};
+  return {&Panels<F32Dot>,  &Panels<Bf16Dot>, int_kernels, count,      &RmsNormRow,
+          &SiluMultiplyRow, &RopeRow,         &Quantize,   &ToBf16Row, &Attend,
+          &AttendFold,      &AttendFinish,    &Greatest,   &ExpWeights};
 }

@@ -12,9 +12,11 @@
 namespace engine::kernels {
 namespace {
 
+// Each uses what the one before defines.
+// clang-format off
 #include "engine/kernels/vector_plain_inl.h"
-
 #include "engine/kernels/road_inl.h"
+// clang-format on
 
 constexpr IntKernel kIntKernels[] = {IntKernelOf<PlainTiling>("plain")};
 }  // namespace

@@ -1,5 +1,5 @@
-// Eight floats of AVX2, FMA and F16C as road_inl.h's V. Included inside an anonymous namespace, like
-// it. bf16 pairs are widened to float.
+// Eight floats of AVX2, FMA and F16C as road_inl.h's V. Included inside an anonymous namespace,
+// like it. bf16 pairs are widened to float.
 
 struct V {
   static constexpr int64_t kLanes = 8;

@@ -62,7 +62,8 @@ class Lowered {
                     int64_t out, float* y, bool add);
   Status RunBlock(Model* model, size_t index, int64_t rows);
   Status Layout(const engine_step& step, int64_t* rows, int64_t* wanted);
-  void Note(const kernels::Rows& rows, int64_t in, std::initializer_list<const LinearPlan*> linears);
+  void Note(const kernels::Rows& rows, int64_t in,
+            std::initializer_list<const LinearPlan*> linears);
   static bool Fused(std::initializer_list<const LinearPlan*> linears);
 
   ModelConfig config_;

@@ -310,8 +310,8 @@ engine_status* InputPeaks(engine_model* m, const int32_t* ids, uint64_t count, e
     ENGINE_RETURN_IF_ERROR(FromC(m)->InputPeaks({ids, static_cast<size_t>(count)}, &peaks));
     for (uint32_t site = 0; site < peaks.size(); ++site) {
       if (peaks[site].empty()) continue;
-      ENGINE_RETURN_IF_ERROR(Status(
-          put(arg, site, peaks[site].data(), static_cast<int64_t>(peaks[site].size()))));
+      ENGINE_RETURN_IF_ERROR(
+          Status(put(arg, site, peaks[site].data(), static_cast<int64_t>(peaks[site].size()))));
     }
     return Status();
   });

@@ -11,7 +11,8 @@ namespace {
 constexpr size_t kLeastTokens = 16;
 // A token of any text is shorter than this, so a longer beginning need not be read.
 constexpr size_t kTokenBytes = 64;
-// What a scale may be at most, and its inverse at least: weights stay far from half precision's end.
+// What a scale may be at most, and its inverse at least: weights stay far from half precision's
+// end.
 constexpr float kMostScale = 1e3f;
 
 // The greatest magnitude in each column of the weight, or what `columns` holds already.

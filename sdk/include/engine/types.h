@@ -76,9 +76,9 @@ typedef struct engine_step_sequence {
    * and tokens is the whole sequence. */
   const int32_t* blocks;
   uint32_t block_count;
-  uint32_t logits_count; /* logits are wanted of that many last tokens; 0: of none */
-  uint32_t adapter;      /* index into the model's adapters */
-  uint32_t room;         /* so many drafted tokens may be appended: the pages hold them */
+  uint32_t logits_count;           /* logits are wanted of that many last tokens; 0: of none */
+  uint32_t adapter;                /* index into the model's adapters */
+  uint32_t room;                   /* so many drafted tokens may be appended: the pages hold them */
   const engine_sampling* sampling; /* NULL: the sampling node's own */
   const int32_t* history;          /* [start]: the tokens before these; NULL: not told */
 } engine_step_sequence;

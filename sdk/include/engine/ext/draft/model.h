@@ -330,7 +330,8 @@ typedef struct engine_model_host {
   engine_status* (*packed_set_row)(engine_packed* matrix, int64_t row, const int8_t* q,
                                    const float* scales);
   /* Inputs are multiplied by scales [in] before they are quantized; the rows are the weights
-   * divided by the same. Each must be finite and above zero. [control] Before the matrix is used. */
+   * divided by the same. Each must be finite and above zero. [control] Before the matrix is used.
+   */
   engine_status* (*packed_set_input_scales)(engine_packed* matrix, const float* scales);
   void (*packed_retain)(engine_packed* matrix);
   void (*packed_release)(engine_packed* matrix);
