@@ -27,7 +27,7 @@ bench-decode: $(Q8_0)
 	@$(BENCH) --set model=$(Q4_1) --load "streams=1 prompt=16 out=128 $(ONE)" $(PEER) \
 	 --figure decode_tokens_per_s --json $(SERVING)/decode_q4_1.json
 	@$(call compile,$(BUILD),,bandwidth_bench)
-	@$(BUILD)/bench/bandwidth_bench 2 94 138 | tee $(SERVING)/bandwidth.txt
+	@$(BUILD)/bin/bandwidth_bench 2 94 138 | tee $(SERVING)/bandwidth.txt
 
 bench-depth: $(Q8_0)
 	@$(BENCH) --set model=$(Q8_0) --load "streams=1 prompt=1024 out=64 $(ONE)" $(PEER) \

@@ -41,14 +41,14 @@ ROWS = [  # file, what, what it is measured by, unit
 
 
 def against_peer():
-    lines = ["| figure | engine, tokens/s | llama.cpp, tokens/s | ratio [95 %] | engine's share of a step | peak MiB, engine / llama.cpp |",
-             "|---|---|---|---|---|---|"]
-    machines = set()
-    for name, what, figure in ROWS:
+    """Figures of other machines are kept beside as NAME.MACHINE.json."""
+    lines = ["| figure | machine | engine, tokens/s | llama.cpp, tokens/s | ratio [95 %] | engine's share of a step | peak MiB, engine / llama.cpp |",
+             "|---|---|---|---|---|---|---|"]
+    files = sorted(f.removesuffix(".json") for f in os.listdir(folder) if f.endswith(".json"))
+    rows = [(f, what, figure) for name, what, figure in ROWS for f in files
+            if f.split(".")[0] == name]
+    for name, what, figure in rows:
         data = load(name)
-        if data is None:
-            continue
-        machines.add(f"{data['isa']}, {data['threads']} threads")
         for point in data["points"]:
             on = point["variants"][0]
             peer = next((v for v in point["variants"] if v.get("peer")), None)
@@ -59,11 +59,12 @@ def against_peer():
                 ratio = f"{gain['median']:.2f}x [{gain['low']:.2f}, {gain['high']:.2f}]"
             share = median(on, "engine_share")
             lines.append("| " + " | ".join([
-                label, number(median(on, figure)), number(median(peer, figure)) if peer else "-",
+                label, f"{data['isa'].split(' ')[0]}, {data['threads']} threads",
+                number(median(on, figure)), number(median(peer, figure)) if peer else "-",
                 ratio, "-" if share is None or figure != "decode_tokens_per_s" else f"{share:.1%}",
                 f"{mib(median(on, 'peak_bytes'))} / {mib(median(peer, 'peak_bytes')) if peer else '-'}",
             ]) + " |")
-    return "\n".join(lines + ["", "Machine: " + "; ".join(sorted(machines)) + "."])
+    return "\n".join(lines)
 
 
 def against_ourselves():
