@@ -4,16 +4,18 @@
 #define ENGINE_KERNELS_AMX_H_
 
 #include <cstdint>
+#include <type_traits>
 
 namespace engine::kernels {
 
-// How amx_inl.h numbers its tiles; see there. As LDTILECFG reads it.
+// How amx_inl.h numbers its tiles for a length K; see there. As LDTILECFG reads it.
+template <int K>
 struct alignas(64) AmxConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 32, 64, 32, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 8, 16, 8};
+  uint16_t row_bytes[16] = {64, 64, K, 64, K, 64};
+  uint8_t rows[16] = {16, 16, 16, K / 4, 16, K / 4};
 };
-static_assert(sizeof(AmxConfig) == 64);
+static_assert(sizeof(AmxConfig<64>) == 64);
 
 // Whether the processor has int8 tiles and the system lets this process use them; asks for that at
 // the first call.
@@ -21,8 +23,9 @@ bool HasAmx();
 
 class AmxTiles {
  public:
-  AmxTiles() {
-    static constexpr AmxConfig config = {};
+  template <int K>
+  explicit AmxTiles(std::integral_constant<int, K>) {
+    static constexpr AmxConfig<K> config = {};
     asm volatile("ldtilecfg %0" : : "m"(config));
   }
   ~AmxTiles() { asm volatile("tilerelease"); }

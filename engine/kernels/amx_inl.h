@@ -1,15 +1,31 @@
-// Integer panels on tiles (Intel AMX): 16 rows by 16 outputs at a time, the sums of a group in one
-// tile; then as in int_panels_inl.h, bit for bit. Included by a road after road_inl.h; `Tiles` is
-// the processor's, or a test's that computes in memory what the processor's would.
+// Integer panels on tiles (Intel AMX), bit for bit as in int_panels_inl.h: 16 rows by a strip of 16
+// outputs at a time. Sums of a group come from one tile, and are scaled while the tiles work on the
+// groups after it: with tiles in use the processor has one port for floats left, which is what
+// limits this. Included by a road after road_inl.h; `Tiles` is the processor's, or a test's that
+// computes in memory what the processor's would.
 //
 // Tiles offers: a configuration for the calling thread as long as an object lives; Zero, Load (rows
-// `stride` apart), Dot (C += A s8 x B u8) and Store, by number of the tile:
+// `stride` apart), Dot (C += A s8 x B u8) and Store, by number of the tile. An object made with the
+// length K, 32 or 64, has
 //   0, 1: sums [16][16] s32
-//   2: 16 rows of 64 s8     3: 64 codes of 16 outputs, [16][16][4] u8
-//   4, 6: 16 rows of 32 s8  5, 7: 32 codes of 16 outputs, [8][16][4] u8
+//   2, 4: 16 rows of K s8
+//   3, 5: K codes of 16 outputs, [K / 4][16][4] u8
 
-// From nibbles to bytes: codes [4][32][4] of a group of 32, low nibbles first, for 16 outputs from
-// `lane` on, as [8][16][4].
+constexpr int64_t kStripWidth = 16;
+// Of nibbles, this many inner positions are brought into bytes ahead of use. Rows go together by so
+// many that a piece's sums stay at hand.
+constexpr int64_t kPieceLength = 1024, kStripRows = 128;
+constexpr int kStripVectors = static_cast<int>(kStripWidth / kL);
+
+struct AmxSpace {
+  alignas(64) char bytes[2][kPieceLength * kStripWidth];
+  alignas(64) float totals[kStripRows * kStripWidth];
+  alignas(64) int32_t sums[4][kRowBlock * kStripWidth];
+  alignas(64) int32_t shift[kRowBlock];
+};
+
+// From nibbles to bytes: codes [4][32][4] of a group of 32, low nibbles first, for the 16 outputs
+// from `lane` on, as [8][16][4].
 inline void UnpackNibbles(const char* codes, int64_t lane, char* to) {
   for (int64_t k = 0; k < 4; ++k) {
     for (int64_t i = 0; i < 64; i += 4 * kL) {
@@ -20,123 +36,248 @@ inline void UnpackNibbles(const char* codes, int64_t lane, char* to) {
   }
 }
 
-// Sums of one group: 16 rows of x against 16 outputs, into tile T.
-template <typename Tiles, int Bits, int T>
-inline void AmxGroup(const char* codes, int64_t lane, const int8_t* x, int64_t ldx, int64_t length,
-                     int32_t* sums) {
-  Tiles::template Zero<T>();
-  if constexpr (Bits == 4) {
-    alignas(64) char bytes[8 * 64];
-    UnpackNibbles(codes, lane, bytes);
-    Tiles::template Load<4 + 2 * T>(x, ldx);
-    Tiles::template Load<5 + 2 * T>(bytes, 64);
-    Tiles::template Dot<T, 4 + 2 * T, 5 + 2 * T>();
-  } else {
-    const char* w = codes + lane * 4;
-    int64_t k = 0;
-    for (; k + 64 <= length; k += 64) {
-      Tiles::template Load<2>(x + k, ldx);
-      Tiles::template Load<3>(w + k * 32, 128);
-      Tiles::template Dot<T, 2, 3>();
-    }
-    if (k < length) {
-      Tiles::template Load<4 + 2 * T>(x + k, ldx);
-      Tiles::template Load<5 + 2 * T>(w + k * 32, 128);
-      Tiles::template Dot<T, 4 + 2 * T, 5 + 2 * T>();
-    }
+// Tile T += 16 rows of x times codes whose quadruples are `stride` apart.
+template <typename Tiles, int K, int T>
+inline void AmxDots(const int8_t* x, int64_t ldx, const char* codes, int64_t stride,
+                    int64_t length) {
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < length; k += K) {
+    Tiles::template Load<2 + 2 * T>(x + k, ldx);
+    Tiles::template Load<3 + 2 * T>(codes + k / 4 * stride, stride);
+    Tiles::template Dot<T, 2 + 2 * T, 3 + 2 * T>();
   }
-  Tiles::template Store<T>(sums, 64);
 }
 
-// 16 rows by 16 outputs from lane `lane` of a panel on.
-template <typename Tiles, int Bits, bool Minimum>
-inline void AmxTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane) {
-  constexpr int kOver = Bits == 8 ? 128 : Minimum ? 0 : 8;
-  constexpr int kVectors = static_cast<int>(16 / kL);
-  const auto* x = static_cast<const int8_t*>(a.x) + row * a.ldx;
-  const float* x_scales = a.x_scales + row * a.groups;
-  const int32_t* x_sums = a.x_sums + row * a.groups;
-  const char* w = a.panels + panel * a.panel_bytes;
-  alignas(64) int32_t sums[2][16 * 16];
-  F total[16][kVectors];
-  for (int m = 0; m < 16; ++m) {
-    for (int c = 0; c < kVectors; ++c) total[m][c] = V::Zero();
+// Where a walk over all products of a call is: one group of one strip with one block of rows.
+// Strips follow each other; a strip goes piece by piece, a piece block by block, a block group by
+// group.
+struct AmxCursor {
+  const PanelArgs& a;
+  const int64_t rows_begin, rows_end, groups_a_piece;
+  int64_t panel, lane = 0;
+  int64_t first = 0, last, piece = 0;  // the piece's groups, and how many came before it
+  int64_t row, group = 0;
+
+  AmxCursor(const PanelArgs& of, int64_t rows_from, int64_t rows_to, int64_t groups, int64_t begin)
+      : a(of),
+        rows_begin(rows_from),
+        rows_end(rows_to),
+        groups_a_piece(groups),
+        panel(begin),
+        last(Least(groups, of.groups)),
+        row(rows_from) {}
+  int64_t length(int64_t g) const { return g + 1 < a.groups ? a.group_size : a.last_length; }
+  const char* codes(int64_t g) const { return a.panels + panel * a.panel_bytes + g * a.group_bytes; }
+  void NextPiece() {
+    ++piece;
+    row = rows_begin;
+    first = last;
+    if (first == a.groups) {
+      first = 0;
+      lane = kStripWidth - lane;
+      if (lane == 0) ++panel;
+    }
+    group = first;
+    last = Least(first + groups_a_piece, a.groups);
   }
-  const auto add = [&](const int32_t* of, const char* codes, int64_t g, int64_t length) {
-    const char* scales = codes + length * 32 * Bits / 8;
-    for (int c = 0; c < kVectors; ++c) {
-      const int64_t n = lane + c * kL;
-      const auto* halves = reinterpret_cast<const uint16_t*>(scales) + n;
-      const F scale =
-          a.whole ? V::Load(reinterpret_cast<const float*>(scales) + n) : V::LoadHalf(halves);
-      const F least = Minimum ? V::LoadHalf(halves + 32) : V::Zero();
+  void Next() {
+    if (++group < last) return;
+    group = first;
+    row += kRowBlock;
+    if (row >= rows_end) NextPiece();
+  }
+};
+
+// Rows [rows_begin, rows_end), of which there are at most kStripRows and a multiple of 16, against
+// panels [begin, end).
+template <typename Tiles, int K, int Bits, bool Minimum>
+void AmxWalk(const PanelArgs& a, int64_t rows_begin, int64_t rows_end, int64_t begin, int64_t end,
+             AmxSpace* space) {
+  constexpr int kOver = Bits == 8 ? 128 : Minimum ? 0 : 8;
+  const int64_t groups_a_piece = Bits == 8 ? a.groups : kPieceLength / 32;
+  AmxCursor made(a, rows_begin, rows_end, groups_a_piece, begin);  // of what sums are made
+  AmxCursor added = made;                                          // of what is added up
+  AmxCursor next = made;                                           // the piece after that of `made`
+  const auto unpack = [&](int64_t g) {
+    if (g < next.last && next.panel < end) {
+      UnpackNibbles(next.codes(g), next.lane,
+                    space->bytes[next.piece & 1] + (g - next.first) * 32 * kStripWidth);
+    }
+  };
+  for (int64_t g = 0; g < groups_a_piece && Bits == 4; ++g) unpack(g);
+  next.NextPiece();
+  F total[16][kStripVectors] = {};
+  // Sums are made two steps ahead of where they are added up.
+#pragma GCC unroll 1
+  for (int64_t step = 0; added.panel < end; ++step) {
+    if (made.panel < end) {
+      const int64_t at = made.group - made.first, length = made.length(made.group);
+      const auto* x = static_cast<const int8_t*>(a.x) + made.row * a.ldx + made.group * a.group_size;
+      const char* codes = Bits == 8 ? made.codes(made.group) + made.lane * 4
+                                    : space->bytes[made.piece & 1] + at * 32 * kStripWidth;
+      constexpr int64_t kStride = Bits == 8 ? 128 : 64;
+      int32_t* sums = space->sums[step & 3];
+      if ((step & 1) == 0) {
+        Tiles::template Zero<0>();
+        AmxDots<Tiles, K, 0>(x, a.ldx, codes, kStride, length);
+        Tiles::template Store<0>(sums, 64);
+      } else {
+        Tiles::template Zero<1>();
+        AmxDots<Tiles, K, 1>(x, a.ldx, codes, kStride, length);
+        Tiles::template Store<1>(sums, 64);
+      }
+      if (Bits == 4 && made.row + kRowBlock == rows_end) {
+        // The next piece is made ready beside the last rows of this one.
+        unpack(next.first + at);
+        for (int64_t g = next.first + at + 1; made.group + 1 == made.last && g < next.last; ++g) {
+          unpack(g);
+        }
+      }
+      if (Bits == 8 && made.row == rows_begin && next.panel < end) {
+        // Codes of the next strip come nearer.
+        const char* from = next.codes(made.group) + next.lane * 4;
+        for (int64_t k = 0; k < length * 32; k += 128) __builtin_prefetch(from + k);
+      }
+      const int64_t piece = made.piece;
+      made.Next();
+      if (made.piece != piece) next.NextPiece();
+    }
+    if (step < 2) continue;
+    float* const totals = space->totals + (added.row - rows_begin) * kStripWidth;
+    if (added.group == added.first) {
 #pragma GCC unroll 16
       for (int m = 0; m < 16; ++m) {
-        const int64_t at = m * a.groups + g;
-        const auto acc = V::AddI(V::LoadI(of + m * 16 + c * kL), V::Set1I(-kOver * x_sums[at]));
-        const F both = V::Mul(scale, V::Set1(x_scales[at]));
-        if (a.whole) {
-          total[m][c] = V::Mul(V::ToFloat(acc), both);
-        } else {
-          total[m][c] = V::Fma(V::ToFloat(acc), both, total[m][c]);
-          if constexpr (Minimum) {
-            const float sum = x_scales[at] * static_cast<float>(x_sums[at]);
-            total[m][c] = V::Fma(least, V::Set1(sum), total[m][c]);
-          }
+#pragma GCC unroll 16
+        for (int c = 0; c < kStripVectors; ++c) {
+          total[m][c] = added.first == 0 ? V::Zero() : V::Load(totals + m * 16 + c * kL);
         }
       }
     }
+    const int64_t factors = added.row * a.groups + added.group * kRowBlock;
+    const float* x_scales = a.x_scales + factors;
+    const int32_t* x_sums = a.x_sums + factors;
+    const char* scales = added.codes(added.group) + added.length(added.group) * 4 * Bits;
+    const int32_t* sums = space->sums[(step - 2) & 3];
+    if constexpr (kOver != 0) {
+      for (int64_t m = 0; m < 16; m += kL) {
+        V::StoreI(space->shift + m, V::MulI(V::LoadI(x_sums + m), V::Set1I(-kOver)));
+      }
+      // Else the compiler takes them from the register one by one.
+      asm volatile("" : : : "memory");
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < kStripVectors; ++c) {
+      const auto* halves = reinterpret_cast<const uint16_t*>(scales) + added.lane + c * kL;
+      const F scale = V::LoadHalf(halves);
+#pragma GCC unroll 16
+      for (int m = 0; m < 16; ++m) {
+        auto sum = V::LoadI(sums + m * 16 + c * kL);
+        if constexpr (kOver != 0) sum = V::AddI(sum, V::Set1I(space->shift[m]));
+        total[m][c] = V::Fma(V::ToFloat(sum), V::Mul(scale, V::Set1(x_scales[m])), total[m][c]);
+      }
+      if constexpr (Minimum) {
+        const F least = V::LoadHalf(halves + 32);
+#pragma GCC unroll 16
+        for (int m = 0; m < 16; ++m) {
+          const float sum = x_scales[m] * static_cast<float>(x_sums[m]);
+          total[m][c] = V::Fma(least, V::Set1(sum), total[m][c]);
+        }
+      }
+    }
+    if (added.group + 1 == a.groups) {
+#pragma GCC unroll 16
+      for (int m = 0; m < 16; ++m) {
+#pragma GCC unroll 16
+        for (int c = 0; c < kStripVectors; ++c) {
+          const int64_t n = added.panel * 32 + added.lane + c * kL;
+          if (n < a.out && added.row + m < a.rows) StoreOutputs(a, total[m][c], added.row + m, n);
+        }
+      }
+    } else if (added.group + 1 == added.last) {
+#pragma GCC unroll 16
+      for (int m = 0; m < 16; ++m) {
+#pragma GCC unroll 16
+        for (int c = 0; c < kStripVectors; ++c) V::Store(totals + m * 16 + c * kL, total[m][c]);
+      }
+    }
+    added.Next();
+  }
+}
+
+// The same where the group is the whole row.
+template <typename Tiles, int K>
+void AmxWhole(const PanelArgs& a, int64_t rows_begin, int64_t rows_end, int64_t panel, int64_t lane,
+              AmxSpace* space) {
+  const char* w = a.panels + panel * a.panel_bytes;
+  const auto totals = [&](int64_t row) {
+    return reinterpret_cast<int32_t*>(space->totals) + (row - rows_begin) * kStripWidth;
   };
-  const auto length = [&](int64_t g) { return g + 1 < a.groups ? a.group_size : a.last_length; };
-  // Two groups at a time, so that the tiles of one are at work while the other is added up.
-  int64_t g = 0;
-  for (; g + 2 <= a.groups; g += 2) {
-    const char* next = w + a.group_bytes;
-    const int8_t* next_x = x + a.group_size;
-    AmxGroup<Tiles, Bits, 0>(w, lane, x, a.ldx, a.group_size, sums[0]);
-    AmxGroup<Tiles, Bits, 1>(next, lane, next_x, a.ldx, length(g + 1), sums[1]);
-    add(sums[0], w, g, a.group_size);
-    add(sums[1], next, g + 1, length(g + 1));
-    w = next + a.group_bytes;
-    x = next_x + a.group_size;
+  for (int64_t k = 0; k < a.last_length; k += kPieceLength) {
+    const int64_t length = Least(a.last_length - k, kPieceLength);
+    for (int64_t row = rows_begin; row < rows_end; row += kRowBlock) {
+      if (k == 0) {
+        Tiles::template Zero<0>();
+      } else {
+        Tiles::template Load<0>(totals(row), 64);
+      }
+      AmxDots<Tiles, K, 0>(static_cast<const int8_t*>(a.x) + row * a.ldx + k, a.ldx,
+                           w + k * 32 + lane * 4, 128, length);
+      Tiles::template Store<0>(totals(row), 64);
+    }
   }
-  if (g < a.groups) {
-    AmxGroup<Tiles, Bits, 0>(w, lane, x, a.ldx, length(g), sums[0]);
-    add(sums[0], w, g, length(g));
-  }
-  for (int m = 0; m < 16; ++m) {
-    for (int c = 0; c < kVectors; ++c) {
+  const auto* scales = reinterpret_cast<const float*>(w + a.last_length * 32) + lane;
+  for (int64_t row = rows_begin; row < Least(rows_end, a.rows); ++row) {
+    const int64_t at = FactorAt(row, a.groups);
+    const F x_scale = V::Set1(a.x_scales[at]);
+    for (int c = 0; c < kStripVectors; ++c) {
       const int64_t n = panel * 32 + lane + c * kL;
       if (n >= a.out) break;
-      StoreOutputs(a, total[m][c], row + m, n);
+      const F sum =
+          V::ToFloat(V::AddI(V::LoadI(totals(row) + c * kL), V::Set1I(-128 * a.x_sums[at])));
+      StoreOutputs(a, V::Mul(sum, V::Mul(V::Load(scales + c * kL), x_scale)), row, n);
     }
   }
 }
 
-// Rows beyond the last 16 go to the road's own tiles, and so does what no tile is as long as.
+template <typename Tiles, int K, int Bits, bool Minimum>
+void AmxStrips(const PanelArgs& a, int64_t rows, int64_t begin, int64_t end) {
+  AmxSpace space;
+  const Tiles configured{std::integral_constant<int, K>()};
+  for (int64_t row = 0; row < rows; row += kStripRows) {
+    const int64_t last = Least(rows, row + kStripRows);
+    if (!a.whole) {
+      AmxWalk<Tiles, K, Bits, Minimum>(a, row, last, begin, end, &space);
+      continue;
+    }
+    for (int64_t panel = begin; panel < end; ++panel) {
+      AmxWhole<Tiles, K>(a, row, last, panel, 0, &space);
+      AmxWhole<Tiles, K>(a, row, last, panel, kStripWidth, &space);
+    }
+  }
+}
+
+// A few rows beyond the last 16 go to the road's own tiles, and so does what no tile is as long as.
 template <typename Tiles, typename Tiling, int Bits, bool Minimum>
 void AmxPanels(const PanelArgs& a, int64_t begin, int64_t end) {
-  const int64_t whole = a.rows / 16 * 16;
+  const int64_t rest = a.rows % 16;
+  // Rows that are not there are computed and dropped where that is faster.
+  const int64_t whole = rest > 6 ? a.rows + 16 - rest : a.rows - rest;
   if (whole == 0 || a.group_size % 32 != 0 || a.last_length % 32 != 0) {
     return IntPanels<Tiling, Bits, Minimum>(a, begin, end);
   }
-  {
-    const Tiles configured;
-    for (int64_t panel = begin; panel < end; ++panel) {
-      for (int64_t row = 0; row < whole; row += 16) {
-        AmxTile<Tiles, Bits, Minimum>(a, row, panel, 0);
-        AmxTile<Tiles, Bits, Minimum>(a, row, panel, 16);
-      }
-    }
+  if (Bits == 8 && a.group_size % 64 == 0 && a.last_length % 64 == 0) {
+    AmxStrips<Tiles, 64, Bits, Minimum>(a, whole, begin, end);
+  } else {
+    AmxStrips<Tiles, 32, Bits, Minimum>(a, whole, begin, end);
   }
-  if (whole == a.rows) return;
-  PanelArgs rest = a;
-  rest.rows -= whole;
-  rest.x = static_cast<const int8_t*>(a.x) + whole * a.ldx;
-  rest.y += whole * a.ldy;
-  rest.x_scales += whole * a.groups;
-  rest.x_sums += whole * a.groups;
-  IntPanels<Tiling, Bits, Minimum>(rest, begin, end);
+  if (whole >= a.rows) return;
+  PanelArgs few = a;
+  few.rows -= whole;
+  few.x = static_cast<const int8_t*>(a.x) + whole * a.ldx;
+  few.y += whole * a.ldy;
+  few.x_scales += whole * a.groups;
+  few.x_sums += whole * a.groups;
+  IntPanels<Tiling, Bits, Minimum>(few, begin, end);
 }
 
 template <typename Tiles, typename Tiling>

@@ -29,7 +29,13 @@ int dots = 0;
 
 class EmulatedTiles {
  public:
-  EmulatedTiles() { std::memset(bytes, 0xee, sizeof bytes); }
+  template <int K>
+  explicit EmulatedTiles(std::integral_constant<int, K>) {
+    static constexpr AmxConfig<K> config = {};
+    std::memcpy(row_bytes, config.row_bytes, sizeof row_bytes);
+    std::memcpy(rows, config.rows, sizeof rows);
+    std::memset(bytes, 0xee, sizeof bytes);
+  }
   template <int T>
   static void Zero() {
     std::memset(bytes[T], 0, sizeof bytes[T]);
@@ -37,20 +43,20 @@ class EmulatedTiles {
   template <int T>
   static void Load(const void* from, int64_t stride) {
     Zero<T>();
-    for (int r = 0; r < kConfig.rows[T]; ++r) {
+    for (int r = 0; r < rows[T]; ++r) {
       std::memcpy(bytes[T] + r * 64, static_cast<const char*>(from) + r * stride,
-                  kConfig.row_bytes[T]);
+                  row_bytes[T]);
     }
   }
   template <int C, int A, int B>
   static void Dot() {
     ++dots;
-    ASSERT_EQ(kConfig.row_bytes[A] / 4, kConfig.rows[B]);  // else the processor faults
-    ASSERT_EQ(kConfig.rows[C], kConfig.rows[A]);
-    ASSERT_EQ(kConfig.row_bytes[C], kConfig.row_bytes[B]);
-    for (int m = 0; m < kConfig.rows[A]; ++m) {
-      for (int k = 0; k < kConfig.row_bytes[A] / 4; ++k) {
-        for (int n = 0; n < kConfig.row_bytes[B] / 4; ++n) {
+    ASSERT_EQ(row_bytes[A] / 4, rows[B]);  // else the processor faults
+    ASSERT_EQ(rows[C], rows[A]);
+    ASSERT_EQ(row_bytes[C], row_bytes[B]);
+    for (int m = 0; m < rows[A]; ++m) {
+      for (int k = 0; k < row_bytes[A] / 4; ++k) {
+        for (int n = 0; n < row_bytes[B] / 4; ++n) {
           int32_t sum;
           std::memcpy(&sum, bytes[C] + m * 64 + n * 4, 4);
           for (int i = 0; i < 4; ++i) {
@@ -63,13 +69,15 @@ class EmulatedTiles {
   }
   template <int T>
   static void Store(void* to, int64_t stride) {
-    for (int r = 0; r < kConfig.rows[T]; ++r) {
-      std::memcpy(static_cast<char*>(to) + r * stride, bytes[T] + r * 64, kConfig.row_bytes[T]);
+    for (int r = 0; r < rows[T]; ++r) {
+      std::memcpy(static_cast<char*>(to) + r * stride, bytes[T] + r * 64, row_bytes[T]);
     }
   }
 
  private:
-  static constexpr AmxConfig kConfig = {};
+  // Of the configuration in force.
+  inline static uint16_t row_bytes[16];
+  inline static uint8_t rows[16];
   inline static uint8_t bytes[8][16 * 64];
 };
 

@@ -87,11 +87,11 @@ void WriteRow(const Problem& p, const AttentionJob& job, int64_t token, int64_t 
         int8_t codes[kMostHeadDim];
         int32_t sum = 0;
         road.quantize(key, dim, dim, codes, reinterpret_cast<float*>(page + o.key_scales) + slot,
-                      &sum);
+                      &sum, 1);
         auto* keys = reinterpret_cast<int8_t*>(page + o.keys);
         for (int64_t d = 0; d < dim; ++d) keys[(d / 4 * tokens + slot) * 4 + d % 4] = codes[d];
         road.quantize(value, dim, dim, reinterpret_cast<int8_t*>(page + o.values) + slot * dim,
-                      reinterpret_cast<float*>(page + o.value_scales) + slot, &sum);
+                      reinterpret_cast<float*>(page + o.value_scales) + slot, &sum, 1);
         break;
       }
     }
@@ -132,7 +132,7 @@ void SetTile(const Problem& p, const AttentionScratch::Item& item, int64_t first
   if (a.format == KvFormat::kInt8) {
     for (int64_t r = 0; r < rows; ++r) {
       road.quantize(tile->q + r * dim, dim, dim, tile->q8 + r * dim, tile->q_scales + r,
-                    tile->q_sums + r);
+                    tile->q_sums + r, 1);
     }
     a.q8 = tile->q8;
     a.q_scales = tile->q_scales;

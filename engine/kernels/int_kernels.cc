@@ -47,7 +47,7 @@ Choices& ChoicesOf(Isa isa) {
 class Sample {
  public:
   Sample(const IntScheme& scheme, int64_t out, int64_t in, int64_t rows)
-      : x_(static_cast<size_t>(rows * in)), y_(static_cast<size_t>(rows * out)) {
+      : x_(static_cast<size_t>(RowBlocks(rows) * kRowBlock * in)), y_(static_cast<size_t>(rows * out)) {
     const Status status = PackedMatrix::MakeInt(scheme, out, in, &w_);
     if (!status.ok()) return;
     uint64_t state = 88172645463325252u;  // xorshift; Marsaglia 2003
@@ -85,13 +85,17 @@ class Sample {
       }
     }
     const int64_t groups = w_->groups();
-    scales_.assign(static_cast<size_t>(rows * groups), 0.03125f);
+    scales_.resize(static_cast<size_t>(RowBlocks(rows) * kRowBlock * groups));
     sums_.resize(scales_.size());
     for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t g = 0; g < groups; ++g) {
+        scales_[static_cast<size_t>(FactorAt(r, groups) + g * kRowBlock)] =
+            0.03125f + 0.001f * static_cast<float>((r + 3 * g) % 23);
+      }
       for (int64_t k = 0; k < in; ++k) {
         const int8_t q = code(static_cast<uint64_t>(k + r), -127);
         x_[static_cast<size_t>(r * in + k)] = q;
-        sums_[static_cast<size_t>(r * groups + k / w_->group_size())] += q;
+        sums_[static_cast<size_t>(FactorAt(r, groups) + k / w_->group_size() * kRowBlock)] += q;
       }
     }
     args_.panels = std::as_const(*w_).panel(0);

@@ -84,8 +84,8 @@ template <typename Dots, int Bits, int M, int P, int C>
 template <typename Dots, int Bits, bool Minimum, int M, int P, int C>
 inline void IntTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane) {
   const auto* x = static_cast<const int8_t*>(a.x) + row * a.ldx;
-  const float* x_scales = a.x_scales + row * a.groups;
-  const int32_t* x_sums = a.x_sums + row * a.groups;
+  const float* x_scales = a.x_scales + FactorAt(row, a.groups);
+  const int32_t* x_sums = a.x_sums + FactorAt(row, a.groups);
   const char* w[P];
   for (int p = 0; p < P; ++p) w[p] = a.panels + (panel + p) * a.panel_bytes + lane * 4;
   F total[M][P * C];
@@ -97,7 +97,7 @@ inline void IntTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane
     const int64_t length = g + 1 < a.groups ? a.group_size : a.last_length;
     typename V::I acc[M][P * C];
     int32_t shift[M];
-    for (int m = 0; m < M; ++m) shift[m] = -kOffset<Dots, Bits, Minimum> * x_sums[m * a.groups + g];
+    for (int m = 0; m < M; ++m) shift[m] = -kOffset<Dots, Bits, Minimum> * x_sums[m];
     // The commonest length as a constant lets the compiler unroll. 4 bits know no other.
     if (Bits == 4 || length == 32) {
       IntDots<Dots, Bits, M, P, C>(w, x, a.ldx, 32, shift, acc);
@@ -120,21 +120,22 @@ inline void IntTile(const PanelArgs& a, int64_t row, int64_t panel, int64_t lane
         const F scale = V::LoadHalf(halves);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-          const F both = V::Mul(scale, V::Set1(x_scales[m * a.groups + g]));
+          const F both = V::Mul(scale, V::Set1(x_scales[m]));
           total[m][at] = V::Fma(V::ToFloat(acc[m][at]), both, total[m][at]);
         }
         if constexpr (Minimum) {
           const F least = V::LoadHalf(halves + 32);
 #pragma GCC unroll 8
           for (int m = 0; m < M; ++m) {
-            const float sum =
-                x_scales[m * a.groups + g] * static_cast<float>(x_sums[m * a.groups + g]);
+            const float sum = x_scales[m] * static_cast<float>(x_sums[m]);
             total[m][at] = V::Fma(least, V::Set1(sum), total[m][at]);
           }
         }
       }
     }
     for (int p = 0; p < P; ++p) w[p] += a.group_bytes;
+    x_scales += kRowBlock;
+    x_sums += kRowBlock;
   }
   for (int m = 0; m < M; ++m) {
     for (int p = 0; p < P; ++p) {
@@ -153,6 +154,7 @@ template <typename Tiling, int Bits, bool Minimum, int P>
 void IntRows(const PanelArgs& a, int64_t panel) {
   // Few registers: more rows take a part of a panel at a time.
   constexpr int C = kVecs < Tiling::kVectors ? kVecs : Tiling::kVectors;
+  static_assert(kRowBlock % Tiling::kRows == 0);  // a tile's rows lie in one block
   const auto tile = [&]<int M>(std::integral_constant<int, M>, int64_t row) {
     for (int64_t lane = 0; lane < 32; lane += C * kL) {
       IntTile<typename Tiling::Dots, Bits, Minimum, M, P, C>(a, row, panel, lane);

@@ -47,9 +47,9 @@ struct Scratch {
     int64_t group = -1;  // 0: the whole row
     int64_t group_size = 0, groups = 0;
     const std::vector<float>* input_scales = nullptr;
-    std::vector<int8_t> q;      // [rows, padded in]
-    std::vector<float> scales;  // [rows, groups]
-    std::vector<int32_t> sums;  // [rows, groups]
+    std::vector<int8_t> q;      // [rows, padded in], see kRowBlock
+    std::vector<float> scales;  // as PanelArgs has them
+    std::vector<int32_t> sums;
     std::vector<float> scaled;  // [rows, in], with input scales
   };
   std::vector<uint16_t> bf16;  // activations rounded to bf16

@@ -39,9 +39,10 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
     codes.input_scales = w.input_scales();
     codes.group_size = w.group_size();
     codes.groups = w.groups();
-    Reserve(&codes.q, rows.rows * padded);
-    Reserve(&codes.scales, rows.rows * w.groups());
-    Reserve(&codes.sums, rows.rows * w.groups());
+    const int64_t filled = RowBlocks(rows.rows) * kRowBlock;
+    Reserve(&codes.q, filled * padded);
+    Reserve(&codes.scales, filled * w.groups());
+    Reserve(&codes.sums, filled * w.groups());
     if (codes.input_scales != nullptr) Reserve(&codes.scaled, rows.rows * in);
   }
   if (bf16) Reserve(&scratch->bf16, rows.rows * padded);
@@ -71,8 +72,9 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
               from = scaled;
             }
             int8_t* to = codes.q.data() + r * padded;
-            road.quantize(from, in, codes.group_size, to, codes.scales.data() + r * codes.groups,
-                          codes.sums.data() + r * codes.groups);
+            const int64_t at = FactorAt(r, codes.groups);
+            road.quantize(from, in, codes.group_size, to, codes.scales.data() + at,
+                          codes.sums.data() + at, kRowBlock);
             std::fill(to + in, to + padded, int8_t{0});
           }
         }

@@ -6,6 +6,15 @@
 
 namespace engine::kernels {
 
+// Integer products read their rows' x in blocks of 16, of which the last is filled up with anything,
+// and factors of a block's rows side by side.
+inline constexpr int64_t kRowBlock = 16;
+inline int64_t RowBlocks(int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
+// Where the factor of a row's first group lies; the next group's is kRowBlock on.
+inline int64_t FactorAt(int64_t row, int64_t groups) {
+  return row / kRowBlock * kRowBlock * groups + row % kRowBlock;
+}
+
 // One product over panels [begin, end).
 struct PanelArgs {
   const char* panels;   // of panel 0
@@ -21,8 +30,8 @@ struct PanelArgs {
   // int only
   int64_t group_size, group_bytes, last_length;  // see PackedMatrix
   bool whole;                                    // one group, scales in f32
-  const float* x_scales;                         // [rows][groups]
-  const int32_t* x_sums;                         // [rows][groups]: of the codes of x
+  const float* x_scales;                         // [RowBlocks(rows)][groups][kRowBlock]
+  const int32_t* x_sums;                         // likewise: of the codes of x
 };
 
 // How keys and values lie; see engine_kv_view.
@@ -79,9 +88,10 @@ struct Road {
   // Rotates pairs (x[i], x[i + half]) of each head by cos[i], sin[i].
   void (*rope)(const float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin,
                float* y);
-  // Codes in -127..127 by groups of `group`, one scale (absmax / 127) and the sum of codes each.
+  // Codes in -127..127 by groups of `group`, one scale (absmax / 127) and the sum of codes each,
+  // `step` from group to group.
   void (*quantize)(const float* x, int64_t count, int64_t group, int8_t* q, float* scales,
-                   int32_t* sums);
+                   int32_t* sums, int64_t step);
   void (*to_bf16)(const float* x, int64_t count, uint16_t* y);
   void (*attend)(const AttendArgs&, int64_t begin, int64_t end, const AttendState& out);
   // state = state then more; row by row.

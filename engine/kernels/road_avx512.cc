@@ -29,6 +29,7 @@ struct V {
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static I AddI(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I MulI(I a, I b) { return _mm512_mullo_epi32(a, b); }
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F Div(F a, F b) { return _mm512_div_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
@@ -98,7 +99,7 @@ struct Tiling {
 };
 
 constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<4, 2>>("vnni 4 rows, 2 panels"),
-                                     IntKernelOf<Tiling<6, 1>>("vnni 6 rows, 1 panel"),
+                                     IntKernelOf<Tiling<8, 1>>("vnni 8 rows, 1 panel"),
                                      AmxKernelOf<AmxTiles, Tiling<4, 2>>("amx 16 rows", &HasAmx)};
 }  // namespace
 

@@ -177,9 +177,9 @@ void SiluMultiplyRow(float* gate, const float* up, int64_t count) {
   }
 }
 
-void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* scales,
-              int32_t* sums) {
-  for (int64_t first = 0; first < count; first += group, ++scales, ++sums) {
+void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* scales, int32_t* sums,
+              int64_t step) {
+  for (int64_t first = 0; first < count; first += group, scales += step, sums += step) {
     const int64_t end = Least(count, first + group);
     const int64_t vectors = first + (end - first) / kL * kL;
     F most = V::Zero();

@@ -18,6 +18,7 @@ struct V {
   static F Add(F a, F b) { return a + b; }
   static F Sub(F a, F b) { return a - b; }
   static I AddI(I a, I b) { return a + b; }
+  static I MulI(I a, I b) { return a * b; }
   static F Mul(F a, F b) { return a * b; }
   static F Div(F a, F b) { return a / b; }
   static F Fma(F a, F b, F c) { return std::fma(a, b, c); }
