@@ -117,31 +117,50 @@ inline void Values(const AttendArgs& a, int64_t begin, int64_t end, const int64_
   }
 }
 
-template <typename Kv, int R>
+// Vectors that R rows take at once: enough sums to hide how long an addition takes, few enough for
+// the registers. Whatever is left over takes fewer.
+template <int R>
+inline constexpr int kVectorsFor = R >= V::kChains ? 1
+                                   : V::kChains / R > 8 ? 8
+                                                        : V::kChains / R;
+
+template <typename Kv, int R, int C>
+inline void ScoreRows(const AttendArgs& a, int64_t row, int64_t begin, int64_t position,
+                      int64_t longest) {
+  for (; position + (C - 1) * kL < longest; position += C * kL) {
+    Scores<Kv, R, C>(a, row, position, a.scores + position - begin);
+  }
+  if constexpr (C > 1) ScoreRows<Kv, R, C / 2>(a, row, begin, position, longest);
+}
+
+template <typename Kv, int R, int C>
 inline void ValueRows(const AttendArgs& a, int64_t begin, int64_t end, const int64_t (&rows)[R],
-                      float* out) {
-  int64_t d = 0;
-  for (; d + 4 * kL <= a.head_dim; d += 4 * kL) Values<Kv, R, 4>(a, begin, end, rows, d, out);
-  for (; d < a.head_dim; d += kL) Values<Kv, R, 1>(a, begin, end, rows, d, out);
+                      int64_t d, float* out) {
+  for (; d + C * kL <= a.head_dim; d += C * kL) Values<Kv, R, C>(a, begin, end, rows, d, out);
+  if constexpr (C > 1) ValueRows<Kv, R, C / 2>(a, begin, end, rows, d, out);
+}
+
+// body(R) over `count` rows, as many as possible at once: half a tile, a quarter, one.
+template <typename Body>
+inline void ByRows(int64_t count, const Body& body) {
+  int64_t row = 0;
+  const auto some = [&]<int R>(std::integral_constant<int, R> rows) {
+    if constexpr (V::kChains > 1 || R == 1) {
+      for (; row + R <= count; row += R) body(rows, row);
+    }
+  };
+  some(std::integral_constant<int, kAttendRows / 2>());
+  some(std::integral_constant<int, kAttendRows / 4>());
+  some(std::integral_constant<int, 1>());
 }
 
 template <typename Kv>
 void AttendStretch(const AttendArgs& a, int64_t begin, int64_t end, const AttendState& out) {
   int64_t longest = begin;
   for (int64_t r = 0; r < a.rows; ++r) longest = Most(longest, Least(end, a.lengths[r]));
-  int64_t position = begin;
-  const auto scores = [&]<int C>(std::integral_constant<int, C>) {
-    float* to = a.scores + position - begin;
-    int64_t r = 0;
-    for (; r + 6 <= a.rows && V::kLanes > 1; r += 6) Scores<Kv, 6, C>(a, r, position, to);
-    for (; r + 3 <= a.rows; r += 3) Scores<Kv, 3, C>(a, r, position, to);
-    for (; r < a.rows; ++r) Scores<Kv, 1, C>(a, r, position, to);
-    position += C * kL;
-  };
-  while (position + kL < longest && V::kScoreVectors == 2) {
-    scores(std::integral_constant<int, V::kScoreVectors>());
-  }
-  while (position < longest) scores(std::integral_constant<int, 1>());
+  ByRows(a.rows, [&]<int R>(std::integral_constant<int, R>, int64_t row) {
+    ScoreRows<Kv, R, kVectorsFor<R>>(a, row, begin, begin, longest);
+  });
 
   int64_t seeing[kAttendRows], count = 0;
   for (int64_t r = 0; r < a.rows; ++r) {
@@ -155,7 +174,7 @@ void AttendStretch(const AttendArgs& a, int64_t begin, int64_t end, const Attend
     for (int64_t j = length; j < padded; ++j) s[j] = -INFINITY;
     F most = V::Set1(-INFINITY);
     for (int64_t j = 0; j < padded; j += kL) most = V::Max(most, V::Load(s + j));
-    out.most[r] = MaxLanes(most);
+    out.most[r] = V::MaxAcross(most);
     const F top = V::Set1(out.most[r]);
     F sum = V::Zero();
     for (int64_t j = 0; j < padded; j += kL) {
@@ -165,23 +184,18 @@ void AttendStretch(const AttendArgs& a, int64_t begin, int64_t end, const Attend
       }
       sum = V::Add(sum, V::Load(s + j));
     }
-    out.sum[r] = SumLanes(sum);
+    out.sum[r] = V::SumAcross(sum);
     // Rows of a tile are weighted together as far as the longest of them sees.
     for (int64_t j = padded; j < longest - begin; ++j) s[j] = 0;
   }
-  int64_t i = 0;
-  for (; i + V::kValueRows <= count; i += V::kValueRows) {
-    int64_t rows[V::kValueRows], last = 0;
-    for (int r = 0; r < V::kValueRows; ++r) {
-      rows[r] = seeing[i + r];
+  ByRows(count, [&]<int R>(std::integral_constant<int, R>, int64_t first) {
+    int64_t rows[R], last = 0;
+    for (int r = 0; r < R; ++r) {
+      rows[r] = seeing[first + r];
       last = Most(last, Least(end, a.lengths[rows[r]]));
     }
-    ValueRows<Kv, V::kValueRows>(a, begin, last, rows, out.values);
-  }
-  for (; i < count; ++i) {
-    const int64_t rows[1] = {seeing[i]};
-    ValueRows<Kv, 1>(a, begin, Least(end, a.lengths[rows[0]]), rows, out.values);
-  }
+    ValueRows<Kv, R, kVectorsFor<R>>(a, begin, last, rows, 0, out.values);
+  });
 }
 
 void Attend(const AttendArgs& a, int64_t begin, int64_t end, const AttendState& out) {

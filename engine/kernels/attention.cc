@@ -78,9 +78,10 @@ void WriteRow(const Problem& p, const AttentionJob& job, int64_t token, int64_t 
       }
       case KvFormat::kF16: {
         auto* keys = reinterpret_cast<uint16_t*>(page + o.keys);
-        auto* values = reinterpret_cast<uint16_t*>(page + o.values) + slot * dim;
-        for (int64_t d = 0; d < dim; ++d) keys[d * tokens + slot] = FloatToHalf(key[d]);
-        for (int64_t d = 0; d < dim; ++d) values[d] = FloatToHalf(value[d]);
+        uint16_t halves[kMostHeadDim];
+        road.to_half(key, dim, halves);
+        for (int64_t d = 0; d < dim; ++d) keys[d * tokens + slot] = halves[d];
+        road.to_half(value, dim, reinterpret_cast<uint16_t*>(page + o.values) + slot * dim);
         break;
       }
       case KvFormat::kInt8: {

@@ -94,9 +94,6 @@ struct PagedKv {
   static int64_t PageBytes(KvFormat format, int64_t page_tokens, int64_t kv_heads,
                            int64_t head_dim);
 };
-// Writes key and value [kv_heads, head_dim] of one position.
-void KvWrite(const PagedKv& kv, const int32_t* blocks, int64_t position, const float* key,
-             const float* value);
 // The stored key and value of one position, decoded; for tests and tools.
 void KvRead(const PagedKv& kv, const int32_t* blocks, int64_t position, float* key, float* value);
 

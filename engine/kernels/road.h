@@ -93,6 +93,7 @@ struct Road {
   void (*quantize)(const float* x, int64_t count, int64_t group, int8_t* q, float* scales,
                    int32_t* sums, int64_t step);
   void (*to_bf16)(const float* x, int64_t count, uint16_t* y);
+  void (*to_half)(const float* x, int64_t count, uint16_t* y);  // to nearest even
   void (*attend)(const AttendArgs&, int64_t begin, int64_t end, const AttendState& out);
   // state = state then more; row by row.
   void (*attend_fold)(const AttendState& state, const AttendState& more, int64_t rows,

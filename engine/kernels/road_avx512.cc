@@ -15,8 +15,7 @@ struct V {
   static constexpr int64_t kLanes = 16;
   static constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
   static constexpr int kWide = 4;       // panels at once for one row: 8 chains
-  static constexpr int kValueRows = 6;
-  static constexpr int kScoreVectors = 2;
+  static constexpr int kChains = 24;    // sums at once in attention
   using F = __m512;
   using I = __m512i;
   static F Zero() { return _mm512_setzero_ps(); }
@@ -65,6 +64,24 @@ struct V {
   // 1 in the lanes that hold a NaN, else 0.
   static F NanOnes(F v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_ps(1.0f));
+  }
+  // By halves: lane i and i + 8, then i and i + 4, and so on.
+  static float SumAcross(F v) {
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+  }
+  static float MaxAcross(F v) {
+    const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+  }
+  static int32_t SumAcrossI(I v) { return _mm512_reduce_add_epi32(v); }
+  static bool AnyNan(F v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
+  static void StoreHalf(uint16_t* p, F v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, 0));
   }
   struct Dots;
 };

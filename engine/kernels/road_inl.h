@@ -4,7 +4,7 @@
 //
 // V offers: F (float vector), I (int32 vector); Zero, Set1, Load, Store, Add, Sub, Mul, Div, Fma
 // (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), Dot2
-// (bf16 pairs into float), and Dots for integer products (see int_panels_inl.h).
+// (bf16 pairs into float), SumAcross and MaxAcross of lanes (sums in halves), and Dots for integer products (see int_panels_inl.h).
 
 constexpr int64_t kL = V::kLanes;
 constexpr int kVecs = static_cast<int>(32 / kL);  // vectors a panel
@@ -126,22 +126,6 @@ inline F Exp(F x) {
   return V::Mul(p, V::ExpBits(V::ToInt(n)));
 }
 
-inline float SumLanes(F v) {
-  alignas(64) float lanes[kL];
-  V::Store(lanes, v);
-  for (int64_t step = kL / 2; step > 0; step /= 2) {
-    for (int64_t i = 0; i < step; ++i) lanes[i] += lanes[i + step];
-  }
-  return lanes[0];
-}
-inline float MaxLanes(F v) {
-  alignas(64) float lanes[kL];
-  V::Store(lanes, v);
-  float most = lanes[0];
-  for (int64_t i = 1; i < kL; ++i) most = lanes[i] > most ? lanes[i] : most;
-  return most;
-}
-
 void RmsNormRow(const float* x, int64_t width, const float* weight, float eps, float* y) {
   F sum = V::Zero();
   int64_t i = 0;
@@ -149,7 +133,7 @@ void RmsNormRow(const float* x, int64_t width, const float* weight, float eps, f
     const F v = V::Load(x + i);
     sum = V::Fma(v, v, sum);
   }
-  float total = SumLanes(sum);
+  float total = V::SumAcross(sum);
   for (int64_t j = i; j < width; ++j) total += x[j] * x[j];
   const float factor = 1.0f / __builtin_sqrtf(total / static_cast<float>(width) + eps);
   const F f = V::Set1(factor);
@@ -189,8 +173,8 @@ void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* sc
       most = V::Max(most, V::Max(v, V::Sub(V::Zero(), v)));
       taint = V::Fma(v, V::Zero(), taint);
     }
-    float top = MaxLanes(most);
-    float bad = SumLanes(taint);
+    float top = V::MaxAcross(most);
+    float bad = V::AnyNan(taint) ? NAN : 0.0f;
     for (int64_t i = vectors; i < end; ++i) {
       top = __builtin_fabsf(x[i]) > top ? __builtin_fabsf(x[i]) : top;
       bad += x[i] * 0.0f;
@@ -203,10 +187,7 @@ void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* sc
       sum = V::AddI(sum, codes);
       V::StoreI8(q + i, codes);
     }
-    alignas(64) int32_t lanes[kL];
-    V::StoreI(lanes, sum);
-    int32_t total = 0;
-    for (int64_t i = 0; i < kL; ++i) total += lanes[i];
+    int32_t total = V::SumAcrossI(sum);
     for (int64_t i = vectors; i < end; ++i) {
       const auto code = static_cast<int32_t>(__builtin_rintf(x[i] * inverse));
       q[i] = static_cast<int8_t>(code);
@@ -224,6 +205,17 @@ void ToBf16Row(const float* x, int64_t count, uint16_t* y) {
     const uint32_t nan = (bits >> 16) | 0x40u;
     y[i] = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
   }
+}
+
+void ToHalfRow(const float* x, int64_t count, uint16_t* y) {
+  int64_t i = 0;
+  for (; i + kL <= count; i += kL) V::StoreHalf(y + i, V::Load(x + i));
+  if (i == count) return;
+  alignas(64) float lanes[kL] = {};
+  uint16_t halves[kL];
+  for (int64_t j = i; j < count; ++j) lanes[j - i] = x[j];
+  V::StoreHalf(halves, V::Load(lanes));
+  for (int64_t j = i; j < count; ++j) y[j] = halves[j - i];
 }
 
 void RopeRow(const float* x, int64_t heads, int64_t head_dim, const float* cos, const float* sin,
@@ -274,7 +266,7 @@ void Greatest(const float* x, int64_t count, float* first, float* second, int64_
     take(tops[j]);
     take(nexts[j]);
   }
-  bool nan = SumLanes(taint) != 0;
+  bool nan = V::SumAcross(taint) != 0;
   for (; i < count; ++i) {
     nan |= x[i] != x[i];
     take(x[i]);
@@ -308,7 +300,7 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
     for (int64_t j = count - i; j < kL; ++j) lanes[j] = 0;
     sum = V::Add(sum, V::Load(lanes));
   }
-  return SumLanes(sum);
+  return V::SumAcross(sum);
 }
 
 #include "engine/kernels/attend_inl.h"
@@ -316,6 +308,6 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
 
 constexpr Road RoadWith(const IntKernel* int_kernels, int64_t count) {
   return {&Panels<F32Dot>,  &Panels<Bf16Dot>, int_kernels, count,      &RmsNormRow,
-          &SiluMultiplyRow, &RopeRow,         &Quantize,   &ToBf16Row, &Attend,
-          &AttendFold,      &AttendFinish,    &Greatest,   &ExpWeights};
+          &SiluMultiplyRow, &RopeRow,         &Quantize,   &ToBf16Row, &ToHalfRow,
+          &Attend,          &AttendFold,      &AttendFinish, &Greatest, &ExpWeights};
 }

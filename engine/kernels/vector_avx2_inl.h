@@ -5,8 +5,7 @@ struct V {
   static constexpr int64_t kLanes = 8;
   static constexpr int kTileRows = 3;  // 12 accumulators of 16 registers
   static constexpr int kWide = 2;
-  static constexpr int kValueRows = 3;
-  static constexpr int kScoreVectors = 1;
+  static constexpr int kChains = 12;  // sums at once in attention
   using F = __m256;
   using I = __m256i;
   static F Zero() { return _mm256_setzero_ps(); }
@@ -64,6 +63,26 @@ struct V {
   // 1 in the lanes that hold a NaN, else 0.
   static F NanOnes(F v) {
     return _mm256_and_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q), _mm256_set1_ps(1.0f));
+  }
+  // By halves: lane i and i + 4, then i and i + 2, and so on.
+  static float SumAcross(F v) {
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
+  }
+  static float MaxAcross(F v) {
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
+  }
+  static int32_t SumAcrossI(I v) {
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+  }
+  static bool AnyNan(F v) { return _mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)) != 0; }
+  static void StoreHalf(uint16_t* p, F v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, 0));
   }
   struct Nibbles;
   struct Dots;

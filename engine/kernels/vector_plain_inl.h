@@ -4,8 +4,7 @@ struct V {
   static constexpr int64_t kLanes = 1;
   static constexpr int kTileRows = 1;
   static constexpr int kWide = 1;
-  static constexpr int kValueRows = 1;
-  static constexpr int kScoreVectors = 1;
+  static constexpr int kChains = 1;
   using F = float;
   using I = int32_t;
   static F Zero() { return 0; }
@@ -48,6 +47,11 @@ struct V {
   static F LoadHalf(const uint16_t* p) { return HalfToFloat(*p); }
   static I LoadI8(const int8_t* p) { return *p; }
   static void StoreI8(int8_t* p, I v) { *p = static_cast<int8_t>(v); }
+  static float SumAcross(F v) { return v; }
+  static float MaxAcross(F v) { return v; }
+  static int32_t SumAcrossI(I v) { return v; }
+  static bool AnyNan(F v) { return v != v; }
+  static void StoreHalf(uint16_t* p, F v) { *p = FloatToHalf(v); }
   static F NanOnes(F v) { return v != v ? 1.0f : 0.0f; }
   struct Dots;
 };
