@@ -80,12 +80,15 @@ struct AmxCursor {
     group = first;
     last = Least(first + groups_a_piece, a.groups);
   }
-  void Next() {
-    if (++group < last) return;
+  // Whether a new piece begins.
+  bool NextBlock() {
     group = first;
     row += kRowBlock;
-    if (row >= rows_end) NextPiece();
+    if (row < rows_end) return false;
+    NextPiece();
+    return true;
   }
+  bool Next() { return ++group == last && NextBlock(); }
 };
 
 // Rows [rows_begin, rows_end), of which there are at most kStripRows and a multiple of 16, against
@@ -106,101 +109,106 @@ void AmxWalk(const PanelArgs& a, int64_t rows_begin, int64_t rows_end, int64_t b
   };
   for (int64_t g = 0; g < groups_a_piece && Bits == 4; ++g) unpack(g);
   next.NextPiece();
-  F total[16][kStripVectors] = {};
-  // Sums are made two steps ahead of where they are added up.
-#pragma GCC unroll 1
-  for (int64_t step = 0; added.panel < end; ++step) {
-    if (made.panel < end) {
-      const int64_t at = made.group - made.first, length = made.length(made.group);
-      const auto* x = static_cast<const int8_t*>(a.x) + made.row * a.ldx + made.group * a.group_size;
-      const char* codes = Bits == 8 ? made.codes(made.group) + made.lane * 4
-                                    : space->bytes[made.piece & 1] + at * 32 * kStripWidth;
-      constexpr int64_t kStride = Bits == 8 ? 128 : 64;
-      int32_t* sums = space->sums[step & 3];
-      if ((step & 1) == 0) {
-        Tiles::template Zero<0>();
-        AmxDots<Tiles, K, 0>(x, a.ldx, codes, kStride, length);
-        Tiles::template Store<0>(sums, 64);
-      } else {
-        Tiles::template Zero<1>();
-        AmxDots<Tiles, K, 1>(x, a.ldx, codes, kStride, length);
-        Tiles::template Store<1>(sums, 64);
-      }
-      if (Bits == 4 && made.row + kRowBlock == rows_end) {
-        // The next piece is made ready beside the last rows of this one.
-        unpack(next.first + at);
-        for (int64_t g = next.first + at + 1; made.group + 1 == made.last && g < next.last; ++g) {
-          unpack(g);
-        }
-      }
-      if (Bits == 8 && made.row == rows_begin && next.panel < end) {
-        // Codes of the next strip come nearer.
-        const char* from = next.codes(made.group) + next.lane * 4;
-        for (int64_t k = 0; k < length * 32; k += 128) __builtin_prefetch(from + k);
-      }
-      const int64_t piece = made.piece;
-      made.Next();
-      if (made.piece != piece) next.NextPiece();
+  // Makes the sums of one step.
+  const auto make = [&](int64_t step) {
+    if (made.panel >= end) return;
+    const int64_t at = made.group - made.first, length = made.length(made.group);
+    const auto* x = static_cast<const int8_t*>(a.x) + made.row * a.ldx + made.group * a.group_size;
+    const char* codes = Bits == 8 ? made.codes(made.group) + made.lane * 4
+                                  : space->bytes[made.piece & 1] + at * 32 * kStripWidth;
+    constexpr int64_t kStride = Bits == 8 ? 128 : 64;
+    int32_t* sums = space->sums[step & 3];
+    if ((step & 1) == 0) {
+      Tiles::template Zero<0>();
+      AmxDots<Tiles, K, 0>(x, a.ldx, codes, kStride, length);
+      Tiles::template Store<0>(sums, 64);
+    } else {
+      Tiles::template Zero<1>();
+      AmxDots<Tiles, K, 1>(x, a.ldx, codes, kStride, length);
+      Tiles::template Store<1>(sums, 64);
     }
-    if (step < 2) continue;
+    if (Bits == 4 && made.row + kRowBlock == rows_end) {
+      // The next piece is made ready beside the last rows of this one.
+      unpack(next.first + at);
+      for (int64_t g = next.first + at + 1; made.group + 1 == made.last && g < next.last; ++g) {
+        unpack(g);
+      }
+    }
+    if (Bits == 8 && made.row == rows_begin && next.panel < end) {
+      // Codes of the next strip come nearer.
+      const char* from = next.codes(made.group) + next.lane * 4;
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < length * 32; k += 128) __builtin_prefetch(from + k);
+    }
+    if (made.Next()) next.NextPiece();
+  };
+  // Two steps ahead of where sums are added up.
+  make(0);
+  make(1);
+  int64_t step = 0;
+  while (added.panel < end) {
     float* const totals = space->totals + (added.row - rows_begin) * kStripWidth;
-    if (added.group == added.first) {
-#pragma GCC unroll 16
-      for (int m = 0; m < 16; ++m) {
-#pragma GCC unroll 16
-        for (int c = 0; c < kStripVectors; ++c) {
-          total[m][c] = added.first == 0 ? V::Zero() : V::Load(totals + m * 16 + c * kL);
-        }
-      }
-    }
-    const int64_t factors = added.row * a.groups + added.group * kRowBlock;
+    const char* scales = added.codes(added.first) + added.lane * 2;
+    const int64_t group_bytes = a.group_bytes, last = added.last;
+    const int64_t factors = added.row * a.groups + added.first * kRowBlock;
     const float* x_scales = a.x_scales + factors;
     const int32_t* x_sums = a.x_sums + factors;
-    const char* scales = added.codes(added.group) + added.length(added.group) * 4 * Bits;
-    const int32_t* sums = space->sums[(step - 2) & 3];
-    if constexpr (kOver != 0) {
-      for (int64_t m = 0; m < 16; m += kL) {
-        V::StoreI(space->shift + m, V::MulI(V::LoadI(x_sums + m), V::Set1I(-kOver)));
+    F total[16][kStripVectors];
+#pragma GCC unroll 16
+    for (int m = 0; m < 16; ++m) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kStripVectors; ++c) {
+        total[m][c] = added.first == 0 ? V::Zero() : V::Load(totals + m * 16 + c * kL);
       }
-      // Else the compiler takes them from the register one by one.
-      asm volatile("" : : : "memory");
     }
-#pragma GCC unroll 16
-    for (int c = 0; c < kStripVectors; ++c) {
-      const auto* halves = reinterpret_cast<const uint16_t*>(scales) + added.lane + c * kL;
-      const F scale = V::LoadHalf(halves);
-#pragma GCC unroll 16
-      for (int m = 0; m < 16; ++m) {
-        auto sum = V::LoadI(sums + m * 16 + c * kL);
-        if constexpr (kOver != 0) sum = V::AddI(sum, V::Set1I(space->shift[m]));
-        total[m][c] = V::Fma(V::ToFloat(sum), V::Mul(scale, V::Set1(x_scales[m])), total[m][c]);
+#pragma GCC unroll 1
+    for (int64_t g = added.first; g < last; ++g, ++step) {
+      make(step + 2);
+      const int32_t* sums = space->sums[step & 3];
+      if constexpr (kOver != 0) {
+        for (int64_t m = 0; m < 16; m += kL) {
+          V::StoreI(space->shift + m, V::MulI(V::LoadI(x_sums + m), V::Set1I(-kOver)));
+        }
+        // Else the compiler takes them from the register one by one.
+        asm volatile("" : : : "memory");
       }
-      if constexpr (Minimum) {
-        const F least = V::LoadHalf(halves + 32);
+#pragma GCC unroll 16
+      for (int c = 0; c < kStripVectors; ++c) {
+        const auto* halves =
+            reinterpret_cast<const uint16_t*>(scales + added.length(g) * 4 * Bits) + c * kL;
+        const F scale = V::LoadHalf(halves);
 #pragma GCC unroll 16
         for (int m = 0; m < 16; ++m) {
-          const float sum = x_scales[m] * static_cast<float>(x_sums[m]);
-          total[m][c] = V::Fma(least, V::Set1(sum), total[m][c]);
+          auto sum = V::LoadI(sums + m * 16 + c * kL);
+          if constexpr (kOver != 0) sum = V::AddI(sum, V::Set1I(space->shift[m]));
+          total[m][c] = V::Fma(V::ToFloat(sum), V::Mul(scale, V::Set1(x_scales[m])), total[m][c]);
+        }
+        if constexpr (Minimum) {
+          const F least = V::LoadHalf(halves + 32);
+#pragma GCC unroll 16
+          for (int m = 0; m < 16; ++m) {
+            const float sum = x_scales[m] * static_cast<float>(x_sums[m]);
+            total[m][c] = V::Fma(least, V::Set1(sum), total[m][c]);
+          }
         }
       }
+      scales += group_bytes;
+      x_scales += kRowBlock;
+      x_sums += kRowBlock;
     }
-    if (added.group + 1 == a.groups) {
 #pragma GCC unroll 16
-      for (int m = 0; m < 16; ++m) {
+    for (int m = 0; m < 16; ++m) {
 #pragma GCC unroll 16
-        for (int c = 0; c < kStripVectors; ++c) {
-          const int64_t n = added.panel * 32 + added.lane + c * kL;
-          if (n < a.out && added.row + m < a.rows) StoreOutputs(a, total[m][c], added.row + m, n);
-        }
-      }
-    } else if (added.group + 1 == added.last) {
-#pragma GCC unroll 16
-      for (int m = 0; m < 16; ++m) {
-#pragma GCC unroll 16
-        for (int c = 0; c < kStripVectors; ++c) V::Store(totals + m * 16 + c * kL, total[m][c]);
+      for (int c = 0; c < kStripVectors; ++c) V::Store(totals + m * 16 + c * kL, total[m][c]);
+    }
+    for (int64_t row = added.row; last == a.groups && row < Least(added.row + 16, a.rows); ++row) {
+      for (int64_t i = 0; i < kStripWidth; i += kL) {
+        const int64_t n = added.panel * 32 + added.lane + i;
+        if (n >= a.out) break;
+        StoreOutputs(a, V::Load(totals + (row - added.row) * 16 + i), row, n);
       }
     }
-    added.Next();
+    added.NextBlock();
   }
 }
 

@@ -48,7 +48,7 @@ Choices& ChoicesOf(Isa isa) {
 class Sample {
  public:
   Sample(const IntScheme& scheme, int64_t out, int64_t in, int64_t rows)
-      : x_(static_cast<size_t>(RowBlocks(rows) * kRowBlock * in)), y_(static_cast<size_t>(rows * out)) {
+      : x_(static_cast<size_t>(RowBlocks(rows) * kRowBlock * CodesStride(in))), y_(static_cast<size_t>(rows * out)) {
     const Status status = PackedMatrix::MakeInt(scheme, out, in, &w_);
     if (!status.ok()) return;
     uint64_t state = 88172645463325252u;  // xorshift; Marsaglia 2003
@@ -95,7 +95,7 @@ class Sample {
       }
       for (int64_t k = 0; k < in; ++k) {
         const int8_t q = code(static_cast<uint64_t>(k + r), -127);
-        x_[static_cast<size_t>(r * in + k)] = q;
+        x_[static_cast<size_t>(r * CodesStride(in) + k)] = q;
         sums_[static_cast<size_t>(FactorAt(r, groups) + k / w_->group_size() * kRowBlock)] += q;
       }
     }
@@ -103,7 +103,7 @@ class Sample {
     args_.panel_bytes = w_->panel_bytes();
     args_.groups = groups;
     args_.x = x_.data();
-    args_.ldx = in;
+    args_.ldx = CodesStride(in);
     args_.rows = rows;
     args_.y = y_.data();
     args_.ldy = args_.out = out;
@@ -129,9 +129,10 @@ class Sample {
 
  private:
   std::shared_ptr<PackedMatrix> w_;
-  std::vector<int8_t> x_;
-  std::vector<float> y_, scales_;
-  std::vector<int32_t> sums_;
+  std::vector<int8_t, LineAllocator<int8_t>> x_;
+  std::vector<float> y_;
+  std::vector<float, LineAllocator<float>> scales_;
+  std::vector<int32_t, LineAllocator<int32_t>> sums_;
   PanelArgs args_ = {};
 };
 

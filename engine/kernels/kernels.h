@@ -15,8 +15,8 @@
 
 namespace engine::kernels {
 
-template <typename T>
-void Reserve(std::vector<T>* v, int64_t size) {
+template <typename T, typename A>
+void Reserve(std::vector<T, A>* v, int64_t size) {
   if (v->size() < static_cast<size_t>(size)) v->resize(static_cast<size_t>(size));
 }
 
@@ -47,9 +47,9 @@ struct Scratch {
     int64_t group = -1;  // 0: the whole row
     int64_t group_size = 0, groups = 0;
     const std::vector<float>* input_scales = nullptr;
-    std::vector<int8_t> q;      // [rows, padded in], see kRowBlock
-    std::vector<float> scales;  // as PanelArgs has them
-    std::vector<int32_t> sums;
+    std::vector<int8_t, LineAllocator<int8_t>> q;  // as PanelArgs has them
+    std::vector<float, LineAllocator<float>> scales;
+    std::vector<int32_t, LineAllocator<int32_t>> sums;
     std::vector<float> scaled;  // [rows, in], with input scales
   };
   std::vector<uint16_t> bf16;  // activations rounded to bf16

@@ -40,7 +40,7 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
     codes.group_size = w.group_size();
     codes.groups = w.groups();
     const int64_t filled = RowBlocks(rows.rows) * kRowBlock;
-    Reserve(&codes.q, filled * padded);
+    Reserve(&codes.q, filled * CodesStride(in));
     Reserve(&codes.scales, filled * w.groups());
     Reserve(&codes.sums, filled * w.groups());
     if (codes.input_scales != nullptr) Reserve(&codes.scaled, rows.rows * in);
@@ -71,11 +71,11 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
               for (int64_t k = 0; k < in; ++k) scaled[k] = x[k] * by[k];
               from = scaled;
             }
-            int8_t* to = codes.q.data() + r * padded;
+            int8_t* to = codes.q.data() + r * CodesStride(in);
             const int64_t at = FactorAt(r, codes.groups);
             road.quantize(from, in, codes.group_size, to, codes.scales.data() + at,
                           codes.sums.data() + at, kRowBlock);
-            std::fill(to + in, to + padded, int8_t{0});
+            std::fill(to + in, to + CodesStride(in), int8_t{0});
           }
         }
       });
@@ -94,7 +94,6 @@ void RunPanels(const Rows& rows, const Product& p, Scratch* scratch, int64_t beg
   a.out = w.out();
   a.add = p.add;
   a.scale = p.scale;
-  const int64_t padded = (w.in() + 3) / 4 * 4;
   switch (w.format()) {
     case Format::kF32:
       a.x = rows.norm != nullptr ? rows.normed : rows.x;
@@ -102,12 +101,12 @@ void RunPanels(const Rows& rows, const Product& p, Scratch* scratch, int64_t beg
       return road.panels_f32(a, begin, end);
     case Format::kBf16:
       a.x = scratch->bf16.data();
-      a.ldx = padded;
+      a.ldx = (w.in() + 3) / 4 * 4;
       return road.panels_bf16(a, begin, end);
     case Format::kInt: {
       const Scratch::Codes* codes = CodesOf(scratch, w);
       a.x = codes->q.data();
-      a.ldx = padded;
+      a.ldx = CodesStride(w.in());
       a.x_scales = codes->scales.data();
       a.x_sums = codes->sums.data();
       a.group_size = w.group_size();

@@ -4,8 +4,10 @@
 #ifndef ENGINE_KERNELS_PAGES_H_
 #define ENGINE_KERNELS_PAGES_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "engine/status.hpp"
 
@@ -23,6 +25,24 @@ class Pages {
   std::shared_ptr<void> chunk_;
   void* data_ = nullptr;
   uint64_t bytes_ = 0;
+};
+
+// Lets a std::vector begin at a cache line: vector loads that cross lines cost two.
+template <typename T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  LineAllocator() = default;
+  template <typename U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), kLine));
+  }
+  void deallocate(T* at, size_t) { ::operator delete(at, kLine); }
+  template <typename U>
+  bool operator==(const LineAllocator<U>&) const {
+    return true;
+  }
 };
 
 }  // namespace engine::kernels

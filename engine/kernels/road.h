@@ -10,6 +10,8 @@ namespace engine::kernels {
 // and factors of a block's rows side by side.
 inline constexpr int64_t kRowBlock = 16;
 inline int64_t RowBlocks(int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
+// From row to row of x: whole cache lines.
+inline int64_t CodesStride(int64_t in) { return (in + 63) / 64 * 64; }
 // Where the factor of a row's first group lies; the next group's is kRowBlock on.
 inline int64_t FactorAt(int64_t row, int64_t groups) {
   return row / kRowBlock * kRowBlock * groups + row % kRowBlock;
