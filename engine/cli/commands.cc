@@ -33,27 +33,21 @@ int ExplainCommand(const PipelineArgs& args) {
   if (!LoadPlan(args, &plan)) return kBadInput;
   model::Maker maker(TheRegistry());
   std::map<std::string, std::string> diffs;
-  std::vector<runtime::ResourceSlot> slots(plan.resources.size());
+  std::vector<runtime::ResourceSlot> slots;
   int exit_code = kOk;
-  for (size_t i = 0; i < plan.resources.size(); ++i) {
-    const graph::PlanResource& resource = plan.resources[i];
-    const runtime::ResourceSlot from =
-        resource.from < 0 ? nullptr : slots[static_cast<size_t>(resource.from)];
-    if (resource.bypassed) {
-      slots[i] = from;
-      continue;
-    }
-    if (resource.from >= 0 && from == nullptr) continue;  // what it needs failed already
-    model::ResourcePlan planned;
-    const Status status = maker.Explain(resource, from, &slots[i], &planned);
-    if (!status.ok()) {
-      PrintStatus(status);
-      exit_code = kFailed;
-      continue;
-    }
-    std::string text = planned.summary;
-    for (const std::string& line : planned.lines) text += "\n" + line;
-    diffs[resource.name] = text;
+  for (const graph::PlanResource& resource : plan.resources) {
+    const auto explain = [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
+      if (resource.from >= 0 && from == nullptr) return Status();  // what it needs failed already
+      model::ResourcePlan planned;
+      ENGINE_RETURN_IF_ERROR(maker.Explain(resource, from, made, &planned));
+      std::string& text = diffs[resource.name] = planned.summary;
+      for (const std::string& line : planned.lines) text += "\n" + line;
+      return Status();
+    };
+    const Status status = runtime::AppendResource(resource, &slots, explain);
+    if (status.ok()) continue;
+    PrintStatus(status);
+    exit_code = kFailed;
   }
   Print(graph::Explain(plan, diffs));
   return exit_code;

@@ -32,15 +32,11 @@ Status MakeModel(const graph::Plan& plan, const std::string& resource,
   *out = nullptr;
   std::string models;
   for (const graph::PlanResource& r : plan.resources) {
-    runtime::ResourceSlot made;
-    const runtime::ResourceSlot from = r.from < 0 ? nullptr : (*slots)[static_cast<size_t>(r.from)];
-    if (r.bypassed) {
-      made = from;
-    } else {
-      ENGINE_RETURN_IF_ERROR(maker.Make(r, from, &made).At("", r.name));
-    }
-    slots->push_back(made);
-    model::Model* model = model::ModelOf(made);
+    ENGINE_RETURN_IF_ERROR(runtime::AppendResource(
+        r, slots, [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
+          return maker.Make(r, from, made).At("", r.name);
+        }));
+    model::Model* model = model::ModelOf(slots->back());
     if (model == nullptr) continue;
     models += (models.empty() ? "" : ", ") + r.name;
     if (resource.empty() || resource == r.name) *out = model;

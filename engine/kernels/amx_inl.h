@@ -67,7 +67,9 @@ struct AmxCursor {
         last(Least(groups, of.groups)),
         row(rows_from) {}
   int64_t length(int64_t g) const { return g + 1 < a.groups ? a.group_size : a.last_length; }
-  const char* codes(int64_t g) const { return a.panels + panel * a.panel_bytes + g * a.group_bytes; }
+  const char* codes(int64_t g) const {
+    return a.panels + panel * a.panel_bytes + g * a.group_bytes;
+  }
   void NextPiece() {
     ++piece;
     row = rows_begin;

@@ -44,8 +44,7 @@ class EmulatedTiles {
   static void Load(const void* from, int64_t stride) {
     Zero<T>();
     for (int r = 0; r < rows[T]; ++r) {
-      std::memcpy(bytes[T] + r * 64, static_cast<const char*>(from) + r * stride,
-                  row_bytes[T]);
+      std::memcpy(bytes[T] + r * 64, static_cast<const char*>(from) + r * stride, row_bytes[T]);
     }
   }
   template <int C, int A, int B>

@@ -120,7 +120,7 @@ inline void Values(const AttendArgs& a, int64_t begin, int64_t end, const int64_
 // Vectors that R rows take at once: enough sums to hide how long an addition takes, few enough for
 // the registers. Whatever is left over takes fewer.
 template <int R>
-inline constexpr int kVectorsFor = R >= V::kChains ? 1
+inline constexpr int kVectorsFor = R >= V::kChains      ? 1
                                    : V::kChains / R > 8 ? 8
                                                         : V::kChains / R;
 

@@ -48,7 +48,8 @@ Choices& ChoicesOf(Isa isa) {
 class Sample {
  public:
   Sample(const IntScheme& scheme, int64_t out, int64_t in, int64_t rows)
-      : x_(static_cast<size_t>(RowBlocks(rows) * kRowBlock * CodesStride(in))), y_(static_cast<size_t>(rows * out)) {
+      : x_(static_cast<size_t>(RowBlocks(rows) * kRowBlock * CodesStride(in))),
+        y_(static_cast<size_t>(rows * out)) {
     const Status status = PackedMatrix::MakeInt(scheme, out, in, &w_);
     if (!status.ok()) return;
     uint64_t state = 88172645463325252u;  // xorshift; Marsaglia 2003

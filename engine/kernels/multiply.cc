@@ -47,38 +47,39 @@ void Prepare(const Rows& rows, std::span<const Product> products, Scratch* scrat
   }
   if (bf16) Reserve(&scratch->bf16, rows.rows * padded);
   if (!bf16 && scratch->forms == 0 && rows.norm == nullptr) return;
-  ParallelFor(
-      rows.rows, std::max<int64_t>(1, kGrainElements / in), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const float* x = rows.x + r * rows.ldx;
-          if (rows.norm != nullptr) {
-            float* normed = rows.normed + r * in;
-            road.rms_norm(x, in, rows.norm, rows.eps, normed);
-            x = normed;
-          }
-          // Positions beyond `in` meet weights of zero; their bytes only have to be defined.
-          if (bf16) {
-            uint16_t* to = scratch->bf16.data() + r * padded;
-            road.to_bf16(x, in, to);
-            std::fill(to + in, to + padded, uint16_t{0});
-          }
-          for (size_t f = 0; f < scratch->forms; ++f) {
-            Scratch::Codes& codes = scratch->codes[f];
-            const float* from = x;
-            if (codes.input_scales != nullptr) {
-              float* scaled = codes.scaled.data() + r * in;
-              const float* by = codes.input_scales->data();
-              for (int64_t k = 0; k < in; ++k) scaled[k] = x[k] * by[k];
-              from = scaled;
-            }
-            int8_t* to = codes.q.data() + r * CodesStride(in);
-            const int64_t at = FactorAt(r, codes.groups);
-            road.quantize(from, in, codes.group_size, to, codes.scales.data() + at,
-                          codes.sums.data() + at, kRowBlock);
-            std::fill(to + in, to + CodesStride(in), int8_t{0});
-          }
-        }
-      });
+  ParallelFor(rows.rows, std::max<int64_t>(1, kGrainElements / in),
+              [&](int64_t begin, int64_t end) {
+                for (int64_t r = begin; r < end; ++r) {
+                  const float* x = rows.x + r * rows.ldx;
+                  if (rows.norm != nullptr) {
+                    float* normed = rows.normed + r * in;
+                    road.rms_norm(x, in, rows.norm, rows.eps, normed);
+                    x = normed;
+                  }
+                  // Positions beyond `in` meet weights of zero; their bytes only have to be
+                  // defined.
+                  if (bf16) {
+                    uint16_t* to = scratch->bf16.data() + r * padded;
+                    road.to_bf16(x, in, to);
+                    std::fill(to + in, to + padded, uint16_t{0});
+                  }
+                  for (size_t f = 0; f < scratch->forms; ++f) {
+                    Scratch::Codes& codes = scratch->codes[f];
+                    const float* from = x;
+                    if (codes.input_scales != nullptr) {
+                      float* scaled = codes.scaled.data() + r * in;
+                      const float* by = codes.input_scales->data();
+                      for (int64_t k = 0; k < in; ++k) scaled[k] = x[k] * by[k];
+                      from = scaled;
+                    }
+                    int8_t* to = codes.q.data() + r * CodesStride(in);
+                    const int64_t at = FactorAt(r, codes.groups);
+                    road.quantize(from, in, codes.group_size, to, codes.scales.data() + at,
+                                  codes.sums.data() + at, kRowBlock);
+                    std::fill(to + in, to + CodesStride(in), int8_t{0});
+                  }
+                }
+              });
 }
 
 void RunPanels(const Rows& rows, const Product& p, Scratch* scratch, int64_t begin, int64_t end) {

@@ -35,9 +35,7 @@ struct LineAllocator {
   LineAllocator() = default;
   template <typename U>
   LineAllocator(const LineAllocator<U>&) {}
-  T* allocate(size_t count) {
-    return static_cast<T*>(::operator new(count * sizeof(T), kLine));
-  }
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
   void deallocate(T* at, size_t) { ::operator delete(at, kLine); }
   template <typename U>
   bool operator==(const LineAllocator<U>&) const {

@@ -6,8 +6,8 @@
 
 namespace engine::kernels {
 
-// Integer products read their rows' x in blocks of 16, of which the last is filled up with anything,
-// and factors of a block's rows side by side.
+// Integer products read their rows' x in blocks of 16, of which the last is filled up with
+// anything, and factors of a block's rows side by side.
 inline constexpr int64_t kRowBlock = 16;
 inline int64_t RowBlocks(int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
 // From row to row of x: whole cache lines.

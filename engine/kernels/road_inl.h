@@ -4,7 +4,8 @@
 //
 // V offers: F (float vector), I (int32 vector); Zero, Set1, Load, Store, Add, Sub, Mul, Div, Fma
 // (a * b + c), Max, Min, Round (to nearest even), ToInt, ToFloat, ExpBits (2^n from int n), Dot2
-// (bf16 pairs into float), SumAcross and MaxAcross of lanes (sums in halves), and Dots for integer products (see int_panels_inl.h).
+// (bf16 pairs into float), SumAcross and MaxAcross of lanes (sums in halves), and Dots for integer
+// products (see int_panels_inl.h).
 
 constexpr int64_t kL = V::kLanes;
 constexpr int kVecs = static_cast<int>(32 / kL);  // vectors a panel
@@ -307,7 +308,7 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
 #include "engine/kernels/int_panels_inl.h"
 
 constexpr Road RoadWith(const IntKernel* int_kernels, int64_t count) {
-  return {&Panels<F32Dot>,  &Panels<Bf16Dot>, int_kernels, count,      &RmsNormRow,
-          &SiluMultiplyRow, &RopeRow,         &Quantize,   &ToBf16Row, &ToHalfRow,
-          &Attend,          &AttendFold,      &AttendFinish, &Greatest, &ExpWeights};
+  return {&Panels<F32Dot>,  &Panels<Bf16Dot>, int_kernels,   count,      &RmsNormRow,
+          &SiluMultiplyRow, &RopeRow,         &Quantize,     &ToBf16Row, &ToHalfRow,
+          &Attend,          &AttendFold,      &AttendFinish, &Greatest,  &ExpWeights};
 }

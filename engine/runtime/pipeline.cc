@@ -69,17 +69,12 @@ Status Pipeline::Make(const graph::Plan& plan, const abi::Registry& registry, Re
                       const RunOptions& options, std::unique_ptr<Pipeline>* out) {
   std::unique_ptr<Pipeline> pipeline(new Pipeline(plan));
   for (const graph::PlanResource& resource : plan.resources) {
-    ResourceSlot from =
-        resource.from < 0 ? nullptr : pipeline->resources_[static_cast<size_t>(resource.from)];
-    ResourceSlot made;
-    if (resource.bypassed) {
-      made = from;
-    } else {
-      ENGINE_RETURN_IF_ERROR(maker->Make(resource, from, &made)
-                                 .Prefix(At(resource.location))
-                                 .At(resource.kind->plugin, resource.name));
-    }
-    pipeline->resources_.push_back(std::move(made));
+    ENGINE_RETURN_IF_ERROR(AppendResource(resource, &pipeline->resources_,
+                                          [&](const ResourceSlot& from, ResourceSlot* made) {
+                                            return maker->Make(resource, from, made)
+                                                .Prefix(At(resource.location))
+                                                .At(resource.kind->plugin, resource.name);
+                                          }));
   }
   RunSpec spec;
   spec.max_in_flight = plan.limits.max_in_flight;
