@@ -44,6 +44,10 @@ bench-batch: $(Q8_0)
 	@$(BENCH) --set model=$(Q8_0) --load "prompt=128 out=64 $(ONE)" --sweep streams=16,32,64 $(PEER) \
 	 --figure decode_tokens_per_s --json $(SERVING)/batch_q8_0.json
 
+	@$(BENCH) --set model=$(Q8_0) --set weights=DECODED --set small.bypass=false \
+	 --load "prompt=128 out=64 $(ONE)" --sweep streams=16,32,64 $(PEER) \
+	 --figure decode_tokens_per_s --json $(SERVING)/batch_int8.json
+
 bench-dense: $(BF16)
 	@$(BENCH) --set model=$(BF16) --set dtype=BF16 --load "streams=1 prompt=16 out=128 $(ONE)" $(PEER) \
 	 --figure decode_tokens_per_s --json $(SERVING)/decode_bf16.json

@@ -25,6 +25,19 @@ def number(value):
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
 
 
+def machine(isa):
+    return isa.split(" ")[0] + (" with AMX" if "amx_int8" in isa else "")
+
+
+def bandwidth(size):
+    """GB/s of bandwidth_bench at so many MiB."""
+    path = os.path.join(folder, "bandwidth.txt")
+    if not os.path.exists(path):
+        return None
+    rates = re.findall(rf", {size} MiB: ([0-9.]+) GB/s", open(path).read())
+    return float(rates[-1]) if rates else None
+
+
 def mib(value):
     return "-" if value is None else f"{value / 2**20:.0f}"
 
@@ -35,7 +48,8 @@ ROWS = [  # file, what, what it is measured by, unit
     ("depth_q8_0", "decode at context 1024, Q8_0", "decode_tokens_per_s"),
     ("prefill_q8_0", "prefill 512, Q8_0", "prefill_tokens_per_s"),
     ("prefill_int8", "prefill 512, INT8 (groups of 64)", "prefill_tokens_per_s"),
-    ("batch_q8_0", "aggregate decode", "decode_tokens_per_s"),
+    ("batch_q8_0", "aggregate decode, Q8_0", "decode_tokens_per_s"),
+    ("batch_int8", "aggregate decode, INT8 (groups of 64)", "decode_tokens_per_s"),
     ("decode_bf16", "decode, 1 stream, BF16", "decode_tokens_per_s"),
 ]
 
@@ -59,7 +73,7 @@ def against_peer():
                 ratio = f"{gain['median']:.2f}x [{gain['low']:.2f}, {gain['high']:.2f}]"
             share = median(on, "engine_share")
             lines.append("| " + " | ".join([
-                label, f"{data['isa'].split(' ')[0]}, {data['threads']} threads",
+                label, f"{machine(data['isa'])}, {data['threads']} threads",
                 number(median(on, figure)), number(median(peer, figure)) if peer else "-",
                 ratio, "-" if share is None or figure != "decode_tokens_per_s" else f"{share:.1%}",
                 f"{mib(median(on, 'peak_bytes'))} / {mib(median(peer, 'peak_bytes')) if peer else '-'}",
@@ -87,6 +101,13 @@ def against_ourselves():
     if data:
         on = data["points"][0]["variants"][0]
         lines.append(f"| load of the Q8_0 file, warm, s | {number(median(on, 'load_s'))} | | | |")
+    for name, what, size in (("decode_q8_0", "Q8_0", 138), ("decode_q4_1", "Q4_1", 94)):
+        data, rate = load(name), bandwidth(size)
+        if data and rate:
+            reached = median(data["points"][0]["variants"][0], "decode_tokens_per_s")
+            limit = rate * 1e9 / (size * 2**20)
+            lines.append(f"| decode, 1 stream, {what}: of the limit that reading {size} MiB sets | "
+                         f"{number(reached)} | limit {number(limit)} | {reached / limit:.0%} | |")
     data, peer = load("memory"), load("memory_peer")
     if data and peer:
         mine = median(data["points"][0]["variants"][0], "peak_bytes")

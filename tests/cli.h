@@ -54,7 +54,7 @@ class CliTest : public testing::Test {
 };
 
 inline Words Generate(const std::string& prompt, Words sets, Words more = {},
-               const std::string& file = "pipelines/generate.pbtxt") {
+                      const std::string& file = "pipelines/generate.pbtxt") {
   Words words = {"run", file};
   if (!prompt.empty()) words.push_back(prompt);
   for (std::string& set : sets) words.insert(words.end(), {"--set", std::move(set)});
@@ -64,7 +64,7 @@ inline Words Generate(const std::string& prompt, Words sets, Words more = {},
 
 // The only object of a run with format=JSONL.
 inline json Object(const std::string& prompt, Words sets,
-            const std::string& file = "pipelines/generate.pbtxt") {
+                   const std::string& file = "pipelines/generate.pbtxt") {
   sets.push_back("format=JSONL");
   const Outcome run = RunEngine(Generate(prompt, std::move(sets), {}, file));
   EXPECT_EQ(run.code, 0) << run.err;

@@ -1,6 +1,6 @@
-// Serves sequences in disorder, with every disturbance that there is, and compares each row of their
-// logits, bit by bit, with each sequence alone in one step of another load of the same file. What
-// differs becomes a failure of the test; every disturbance counts itself.
+// Serves sequences in disorder, with every disturbance that there is, and compares each row of
+// their logits, bit by bit, with each sequence alone in one step of another load of the same file.
+// What differs becomes a failure of the test; every disturbance counts itself.
 #ifndef ENGINE_TESTS_STORM_H_
 #define ENGINE_TESTS_STORM_H_
 
@@ -329,7 +329,7 @@ class Storm {
 
 // Serves the cases of `weather` by `text`, after each was computed alone by another load of it.
 inline Seen Serve(const std::string& text, const std::string& truth_text, const Weather& weather,
-           const std::string& path) {
+                  const std::string& path) {
   std::mt19937 random(weather.seed);
   std::vector<Case> cases;
   {

@@ -181,6 +181,12 @@ void IntPanels(const PanelArgs& a, int64_t begin, int64_t end) {
     for (; panel + Tiling::kPanels <= end; panel += Tiling::kPanels) {
       IntRows<Tiling, Bits, Minimum, Tiling::kPanels>(a, panel);
     }
+  } else {
+    // Some memories give more where several panels are read at once.
+    constexpr int P = Tiling::kOneRowPanels;
+    for (; P > 1 && panel + P <= end; panel += P) {
+      IntTile<typename Tiling::Dots, Bits, Minimum, 1, P, kVecs>(a, 0, panel, 0);
+    }
   }
   for (; panel < end; ++panel) IntRows<Tiling, Bits, Minimum, 1>(a, panel);
 }

@@ -52,14 +52,15 @@ struct VnniDots : V::Nibbles {
 };
 bool HasVnni() { return __builtin_cpu_supports("avxvnni") != 0; }
 
-template <typename Way, int Rows, int Vectors>
+template <typename Way, int Rows, int Vectors, int OneRowPanels = 1>
 struct Tiling {
   using Dots = Way;
   static constexpr int kRows = Rows, kVectors = Vectors, kPanels = 1;
+  static constexpr int kOneRowPanels = OneRowPanels;
 };
 
 constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<V::Dots, 4, 2>>("signs 4x16"),
-                                     IntKernelOf<Tiling<V::Dots, 2, 4>>("signs 2x32"),
+                                     IntKernelOf<Tiling<V::Dots, 2, 4, 2>>("signs 2x32, 2 panels"),
                                      IntKernelOf<Tiling<SplitDots, 4, 1>>("halves 4x8"),
                                      IntKernelOf<Tiling<SplitDots, 2, 2>>("halves 2x16"),
                                      IntKernelOf<Tiling<VnniDots, 4, 2>>("vnni 4x16", &HasVnni)};

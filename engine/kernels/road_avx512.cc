@@ -109,15 +109,17 @@ struct V::Dots {
 #include "engine/kernels/amx_inl.h"
 // clang-format on
 
-template <int Rows, int Panels>
+template <int Rows, int Panels, int OneRowPanels>
 struct Tiling {
   using Dots = V::Dots;
-  static constexpr int kRows = Rows, kVectors = 2, kPanels = Panels;
+  static constexpr int kRows = Rows, kVectors = 2, kPanels = Panels, kOneRowPanels = OneRowPanels;
 };
 
-constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<4, 2>>("vnni 4 rows, 2 panels"),
-                                     IntKernelOf<Tiling<8, 1>>("vnni 8 rows, 1 panel"),
-                                     AmxKernelOf<AmxTiles, Tiling<4, 2>>("amx 16 rows", &HasAmx)};
+// By rows and panels, and by panels where there is one row.
+constexpr IntKernel kIntKernels[] = {IntKernelOf<Tiling<4, 2, 1>>("vnni 4x2, 1x1"),
+                                     IntKernelOf<Tiling<8, 1, 4>>("vnni 8x1, 1x4"),
+                                     IntKernelOf<Tiling<4, 2, 2>>("vnni 4x2, 1x2"),
+                                     AmxKernelOf<AmxTiles, Tiling<4, 2, 1>>("amx 16x1", &HasAmx)};
 }  // namespace
 
 const Road& Avx512Road() {

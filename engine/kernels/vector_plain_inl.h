@@ -77,5 +77,5 @@ struct V::Dots {
 
 struct PlainTiling {
   using Dots = V::Dots;
-  static constexpr int kRows = 1, kVectors = 1, kPanels = 1;
+  static constexpr int kRows = 1, kVectors = 1, kPanels = 1, kOneRowPanels = 1;
 };
