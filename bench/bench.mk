@@ -73,11 +73,11 @@ bench-memory: $(Q8_0)
 bench-curves: $(Q8_0)
 	@mkdir -p docs/img
 	@$(BENCH) --set model=$(Q8_0) --load "streams=1 out=4 warmup=0 waves=1" \
-	 --sweep prompt=64,128,256,512,1024,2016 --compare model.bypass=true --repeats 3 \
+	 --sweep prompt=64,128,256,512,1024,2016 --compare model.bypass=true \
 	 --figure decode_tokens_per_s --json $(SERVING)/curve_kv.json --svg docs/img/kv_cache.svg \
 	 $(if $(KV_CEILING),--ceiling "weights over bandwidth=$(KV_CEILING)")
 	@$(BENCH) --set model=$(Q8_0) --load "prompt=32 out=32 warmup=0 waves=1" \
-	 --sweep streams=1,2,4,8,16,32,64 --compare batch.bypass=true --repeats 3 \
+	 --sweep streams=1,2,4,8,16,32,64 --compare batch.bypass=true \
 	 --figure output_tokens_per_s --json $(SERVING)/curve_batch.json --svg docs/img/batch.svg \
 	 $(if $(BATCH_CEILING),--ceiling "products alone=$(BATCH_CEILING)")
 
