@@ -240,7 +240,10 @@ typedef enum engine_encode_flags {
   ENGINE_ENCODE_BOS = 2      /* begin as the model's tokenizer says */
 } engine_encode_flags;
 
-typedef enum engine_chat_flags { ENGINE_CHAT_CONTINUE = 1 } engine_chat_flags;
+typedef enum engine_chat_flags {
+  ENGINE_CHAT_CONTINUE = 1,
+  ENGINE_CHAT_GENERATE = 2 /* chat_render: with what comes before an answer */
+} engine_chat_flags;
 
 typedef struct engine_model_host {
   uint32_t struct_size;
@@ -285,6 +288,12 @@ typedef struct engine_model_host {
    * FAILED_PRECONDITION when the model has no chat format. */
   engine_status* (*chat)(const engine_model* model, engine_str user, uint32_t flags, engine_put put,
                          void* arg);
+
+  /* A whole conversation in the model's chat format. `messages` is a JSON list of objects, usually
+   * with "role" and "content"; `tools` a JSON list, or empty. INVALID_ARGUMENT where either is no
+   * such JSON; FAILED_PRECONDITION when the model has no chat format or the template refuses. */
+  engine_status* (*chat_render)(const engine_model* model, engine_str messages, engine_str tools,
+                                uint32_t flags, engine_put put, void* arg);
 
   /* --- running ------------------------------------------------------------------- [worker] */
   /* [control] Packs weights and makes what steps need; else the first step does. */
