@@ -291,10 +291,12 @@ engine_status* ForwardC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle*
 }
 
 engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle labels,
-                     AtenTensorHandle* sum, int64_t* count) {
+                     AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count) {
   return Guard([&] {
-    std::optional<Tensor> out;
-    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), &out, count));
+    std::optional<Tensor> out, of;
+    if (example != nullptr) of = ops::Borrow(example);
+    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels),
+                                          of ? &*of : nullptr, &out, count));
     *sum = ops::Release(*out);
     return Status();
   });

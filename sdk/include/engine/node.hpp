@@ -98,7 +98,7 @@ class Call {
     return Status(Nodes()->emit(call_, port, packet.release(), group));
   }
   bool Cancelled() const { return Nodes()->cancelled(call_) != 0; }
-  // This source has nothing more to give.
+  // This source has nothing more to give; or, of a node with inputs, the run has what it is for.
   void Finish() { Nodes()->finish(call_); }
   void FailNode(Status status) { Nodes()->fail(call_, ENGINE_SCOPE_NODE, status.release()); }
   void FailRun(Status status) { Nodes()->fail(call_, ENGINE_SCOPE_RUN, status.release()); }

@@ -193,8 +193,8 @@ typedef struct engine_train_batch {
   const int32_t* labels;  /* what should follow each token; -100: does not count */
   const int32_t* example; /* which example of its row a token belongs to, from 0 and rising; -1:
                            * filled up. A token sees none of another example. NULL: one a row */
-  uint64_t number;        /* of this microbatch in the run, from 0 */
-  uint64_t next;          /* the source's position after it, for its option `start` */
+  uint64_t start;         /* the source's position before it */
+  uint64_t next;          /* and after it, where its option `start` lets it go on */
 } engine_train_batch;
 
 /* One optimizer step of a training run. */
@@ -205,7 +205,10 @@ typedef struct engine_train_step {
   double loss;   /* mean over the valid tokens of the step, nats */
   double seconds;
   uint64_t tokens;  /* valid tokens */
-  double grad_norm; /* L2 norm over all trainable tensors */
+  double grad_norm; /* L2 norm over all trainable tensors, before it is clipped */
+  double lr;
+  uint32_t steps; /* of the whole run */
+  uint32_t reserved;
 } engine_train_step;
 
 #ifdef __cplusplus

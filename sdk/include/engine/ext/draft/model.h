@@ -313,9 +313,12 @@ typedef struct engine_model_host {
    * [B, T, vocab] in the model's dtype. No KV store takes part. */
   engine_status* (*forward)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle* logits);
   /* As forward, through the Loss site: labels [B, T] i64, already shifted by the caller, -100 is
-   * ignored; gives the sum of losses and how many labels counted. */
+   * ignored; gives the sum of losses and how many labels counted. `example` [B, T] i64, or NULL:
+   * which example of its row a token belongs to, rising, -1 for none; tokens see none of another
+   * example, and each example begins at position 0. Head and loss run over some rows at a time, so
+   * that the logits are never there as a whole. */
   engine_status* (*loss)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle labels,
-                         AtenTensorHandle* sum, int64_t* count);
+                         AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count);
   /* [control] Runs the tokens once, in pieces of at most 256 that each begin a context, and tells
    * `put` what came into the linear and head sites, one site after the other. For transforms that
    * choose by activations: during rewrite, before the first site was replaced, the model is the one
