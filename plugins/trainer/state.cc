@@ -38,6 +38,8 @@ std::string FolderOf(const std::string& folder, uint32_t step) {
   return folder + "/" + std::string(kPrefix) + std::to_string(step);
 }
 
+std::string LatestOf(const std::string& folder) { return folder + "/latest.json"; }
+
 Status Failed(const std::string& what, const std::string& path, const std::error_code& error) {
   return Error(ENGINE_UNAVAILABLE, "'", path, "' could not be ", what, ": ", error.message());
 }
@@ -57,18 +59,18 @@ Status SaveState(const std::string& folder, const RunState& state, uint32_t keep
     names.push_back(Str(t.name));
     handles.push_back(t.tensor.get());
   }
-  const std::string tensors = partial + "/state.safetensors", index = partial + "/index.json";
+  const std::string tensors = partial + "/state.safetensors", latest = LatestOf(folder);
   ENGINE_RETURN_IF_ERROR(Status(api->files_write(Str(tensors), names.data(), handles.data(),
                                                  static_cast<uint32_t>(handles.size()))));
+  fs::remove_all(whole, error);  // the same step again: of a run that began anew
+  fs::rename(partial, whole, error);
+  if (error) return Failed("written", whole, error);
   nlohmann::ordered_json j;
   j["format"] = kFormat;
   j["step"] = state.step;
   j["next"] = state.next;
   const std::string text = j.dump(2) + "\n";
-  ENGINE_RETURN_IF_ERROR(Status(api->write_text(Str(index), Str(text))));
-  fs::remove_all(whole, error);  // the same step again: of a run that began anew
-  fs::rename(partial, whole, error);
-  if (error) return Failed("written", whole, error);
+  ENGINE_RETURN_IF_ERROR(Status(api->write_text(Str(latest), Str(text))));
   const std::vector<uint32_t> steps = StepsIn(folder);
   for (size_t i = 0; i + keep < steps.size(); ++i) fs::remove_all(FolderOf(folder, steps[i]), error);
   return Status();
@@ -76,22 +78,27 @@ Status SaveState(const std::string& folder, const RunState& state, uint32_t keep
 
 Status LoadState(const std::string& folder, RunState* state, bool* found) {
   const engine_model_host* api = ThisHost().model;
-  const std::vector<uint32_t> steps = StepsIn(folder);
-  *found = !steps.empty();
-  if (steps.empty()) return Status();
-  const std::string at = FolderOf(folder, steps.back());
+  const std::string latest = LatestOf(folder);
+  *found = fs::exists(latest);
+  if (!*found) return Status();
+  std::string text;
+  ENGINE_RETURN_IF_ERROR(Status(api->read_text(Str(latest), &AppendTo, &text)));
+  const auto j = nlohmann::json::parse(text, nullptr, false);
+  const auto whole = [&](const char* key) {
+    return j.is_object() && j.contains(key) && j[key].is_number_unsigned();
+  };
+  if (!whole("step") || !whole("next") || j["step"] > UINT32_MAX ||
+      j.value("format", "") != kFormat) {
+    return Error(ENGINE_DATA_LOSS, "'", latest, "' is none of the format ", kFormat,
+                 "; remove it to begin anew, or name another folder");
+  }
+  state->step = j["step"].get<uint32_t>();
+  state->next = j["next"].get<uint64_t>();
+  const std::string at = FolderOf(folder, state->step), tensors = at + "/state.safetensors";
   const auto wrong = [&](const std::string& what) {
     return Error(ENGINE_DATA_LOSS, "'", at, "' ", what,
-                 "; remove it to go on from an older one, or name another folder");
+                 "; it is of another run: name another folder, or remove this one to begin anew");
   };
-  const std::string index = at + "/index.json", tensors = at + "/state.safetensors";
-  std::string text;
-  ENGINE_RETURN_IF_ERROR(Status(api->read_text(Str(index), &AppendTo, &text)));
-  const auto j = nlohmann::json::parse(text, nullptr, false);
-  if (!j.is_object() || j.value("format", "") != kFormat || !j.contains("step") ||
-      j["step"] != steps.back() || !j.contains("next") || !j["next"].is_number_unsigned()) {
-    return wrong("has no index.json of the format " + std::string(kFormat));
-  }
   engine_files* opened = nullptr;
   ENGINE_RETURN_IF_ERROR(Status(api->files_open(Str(tensors), &opened)));
   const std::unique_ptr<engine_files, void (*)(engine_files*)> files(opened, api->files_close);
@@ -110,8 +117,6 @@ Status LoadState(const std::string& folder, RunState* state, bool* found) {
     ops::Tensor into = ops::Detach(t.tensor);
     ops::CopyInto(into, saved);
   }
-  state->step = steps.back();
-  state->next = j["next"].get<uint64_t>();
   return Status();
 }
 

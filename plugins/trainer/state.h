@@ -1,6 +1,6 @@
-// The state of a training run on disk: FOLDER/checkpoint-STEP with index.json (what, where) and
-// state.safetensors (tensors by name). Invariant: a folder of that name is whole; it is written under
-// another name and renamed.
+// The state of a training run on disk: FOLDER/checkpoint-STEP/state.safetensors holds tensors by
+// name, FOLDER/latest.json says which one is the newest and where its data goes on. Invariant: what
+// latest.json names is whole: a checkpoint is written under another name, renamed, and named last.
 #ifndef PLUGINS_TRAINER_STATE_H_
 #define PLUGINS_TRAINER_STATE_H_
 
