@@ -138,24 +138,18 @@ class Conversation {
                  "must be a message of the user");
     }
     opened_ = opened_ || !opening;
-    const bool answer = role == "assistant" && train;
-    answers_ = answers_ || answer;
-    out_->messages.push_back({role, message.dump(), answer});
+    out_->messages.push_back({role, message.dump(), role == "assistant" && train});
     return Status();
   }
   Status Add(const std::string& role, const std::string& content) {
     return Add(role, Json{{"role", role}, {"content", content}}, true);
-  }
-  Status Finish() const {
-    if (answers_) return Status();
-    return Bad("the conversation has no answer to train on: no message of the assistant");
   }
   // Which message comes next, for messages of errors.
   std::string Here() const { return "message " + std::to_string(out_->messages.size() + 1) + ": "; }
 
  private:
   Example* out_;
-  bool opened_ = false, answers_ = false;
+  bool opened_ = false;  // something other than system messages came
 };
 
 // Content of several parts as one text.
@@ -259,8 +253,9 @@ Status Messages(const Json& object, const Columns& columns, const std::string& o
   if (!system.empty()) ENGINE_RETURN_IF_ERROR(to.Add("system", system));
   ENGINE_RETURN_IF_ERROR(ReadTools(object, columns, &out->tools));
   const Json* list = Find(object, columns, ours);
-  if (list == nullptr || !list->is_array()) {
-    return Bad(Quote(columns.Of(ours)), " is ", list == nullptr ? "missing" : TypeName(*list),
+  if (list == nullptr || !list->is_array() || list->empty()) {
+    return Bad(Quote(columns.Of(ours)), " is ",
+               list == nullptr ? "missing" : list->is_array() ? "empty" : TypeName(*list),
                "; it must be a list of messages");
   }
   for (const Json& m : *list) {
@@ -268,7 +263,7 @@ Status Messages(const Json& object, const Columns& columns, const std::string& o
     Status status = AddMessage(m, columns, &to);
     if (!status.ok()) return status.message().starts_with(here) ? status : status.Prefix(here);
   }
-  return to.Finish();
+  return Status();
 }
 
 Status Alpaca(const Json& object, const Columns& columns, Example* out) {
@@ -309,10 +304,7 @@ Status PromptCompletion(const Json& object, const Columns& columns, Example* out
         if (part == prompt) out->messages.back().answer = false;
       }
     }
-    for (const Message& m : out->messages) {
-      if (m.answer) return Status();
-    }
-    return Bad("the completion has no message of the assistant");
+    return Status();
   }
   out->kind = Example::Kind::kPrompt;
   ENGINE_RETURN_IF_ERROR(Text(object, columns, "prompt", false, &out->prompt));
