@@ -113,7 +113,7 @@ TEST(Feed, WhatWasLeftOutIsCounted) {
   Batch b;
   for (bool there = true; there;) ASSERT_TRUE(feed.Next(Never, &b, &there).ok());
   EXPECT_EQ(feed.Told(),
-            "left out of 40 examples: 6 shorter than min_tokens, 3 that are no examples (the "
+            "left out of 40 examples: 5 shorter than min_tokens, 4 that are no examples (the "
             "first: f:5: bad)");
 }
 
