@@ -71,7 +71,8 @@ Status ParseJson(std::string_view text, Json* out) {
     std::string words = e.what();
     if (const size_t at = words.find("syntax error"); at != std::string::npos) words.erase(0, at);
     if (const size_t colon = words.find("; "); colon != std::string::npos) words.resize(colon);
-    return Bad("no JSON, at byte ", e.byte, ": ", words.substr(0, 160));
+    return Bad("no JSON, at byte ", e.byte, ": ", words.substr(0, 160),
+               "; an example is one whole JSON object");
   } catch (const Json::exception& e) {
     // Such as a number that is out of range.
     return Bad("no JSON: ", std::string_view(e.what()).substr(0, 160));
