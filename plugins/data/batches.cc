@@ -21,9 +21,8 @@ bool Packer::Add(const Tokens& tokens) {
 bool Packer::full() const {
   if (rows_.size() < most_rows_) return false;
   // The shortest example that is of use has two tokens.
-  return !fill_ || std::all_of(rows_.begin(), rows_.end(), [this](const Row& row) {
-    return row.ids.size() + 2 > sequence_;
-  });
+  return !fill_ || std::all_of(rows_.begin(), rows_.end(),
+                               [this](const Row& row) { return row.ids.size() + 2 > sequence_; });
 }
 
 Batch Packer::Take() {
@@ -45,9 +44,8 @@ Batch Packer::Take() {
     lay(&batch.labels, row.labels, kNoLabel);
     if (fill_) lay(&batch.example, row.example, -1);
   }
-  batch.valid = static_cast<uint32_t>(
-      std::count_if(batch.labels.begin(), batch.labels.end(),
-                    [](int32_t label) { return label != kNoLabel; }));
+  batch.valid = static_cast<uint32_t>(std::count_if(
+      batch.labels.begin(), batch.labels.end(), [](int32_t label) { return label != kNoLabel; }));
   rows_.clear();
   return batch;
 }

@@ -1,6 +1,6 @@
-// Examples laid into the rows of one batch. What is laid is never split, and in a shared row no label
-// asks for a token of another example: each example comes with labels of its own, the last of them
-// none.
+// Examples laid into the rows of one batch. What is laid is never split, and in a shared row no
+// label asks for a token of another example: each example comes with labels of its own, the last of
+// them none.
 #ifndef PLUGINS_DATA_BATCHES_H_
 #define PLUGINS_DATA_BATCHES_H_
 

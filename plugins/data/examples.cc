@@ -11,8 +11,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::array<std::string_view, 15> kNames = {
-    "text",    "prompt",  "completion", "messages", "tools",   "system", "instruction", "input",
-    "output",  "history", "role",       "content",  "from",    "value",  "conversations"};
+    "text",   "prompt",  "completion", "messages", "tools", "system", "instruction",  "input",
+    "output", "history", "role",       "content",  "from",  "value",  "conversations"};
 
 template <typename... Parts>
 Status Bad(const Parts&... parts) {
@@ -127,15 +127,16 @@ class Conversation {
     if (out_->messages.size() == kMostMessages) {
       return Bad("a conversation has at most ", kMostMessages, " messages");
     }
-    static constexpr std::array<std::string_view, 6> kRoles = {"system",    "developer", "user",
-                                                               "assistant", "tool",      "function"};
+    static constexpr std::array<std::string_view, 6> kRoles = {
+        "system", "developer", "user", "assistant", "tool", "function"};
     if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
       return Bad(Here(), "the role ", Quote(role),
                  " is unknown; known are system, developer, user, assistant, tool, function");
     }
     const bool opening = role == "system" || role == "developer";
     if (!opening && !opened_ && role == "assistant") {
-      return Bad(Here(), "the conversation begins with the assistant; before its first answer there "
+      return Bad(Here(),
+                 "the conversation begins with the assistant; before its first answer there "
                  "must be a message of the user");
     }
     opened_ = opened_ || !opening;
@@ -256,7 +257,9 @@ Status Messages(const Json& object, const Columns& columns, const std::string& o
   const Json* list = Find(object, columns, ours);
   if (list == nullptr || !list->is_array() || list->empty()) {
     return Bad(Quote(columns.Of(ours)), " is ",
-               list == nullptr ? "missing" : list->is_array() ? "empty" : TypeName(*list),
+               list == nullptr    ? "missing"
+               : list->is_array() ? "empty"
+                                  : TypeName(*list),
                "; it must be a list of messages");
   }
   for (const Json& m : *list) {
@@ -322,8 +325,10 @@ Status Columns::Add(std::string_view pair) {
   }
   if (std::find(kNames.begin(), kNames.end(), ours) == kNames.end()) {
     std::string known;
-    for (const std::string_view name : kNames) known += (known.empty() ? "" : ", ") + std::string(name);
-    return Bad("columns: ", Quote(ours), " is none of our names, which come first; they are ", known);
+    for (const std::string_view name : kNames)
+      known += (known.empty() ? "" : ", ") + std::string(name);
+    return Bad("columns: ", Quote(ours), " is none of our names, which come first; they are ",
+               known);
   }
   if (!theirs_.emplace(ours, pair.substr(equals + 1)).second) {
     return Bad("columns: ", Quote(ours), " is given twice");

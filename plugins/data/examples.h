@@ -1,6 +1,6 @@
 // From one JSON object, of any shape that people keep data sets in, to one form: a text, a prompt
-// with its completion, or a conversation. Whatever the text is, this answers with an example or with
-// what is wrong and what would be right; the caller adds file and line.
+// with its completion, or a conversation. Whatever the text is, this answers with an example or
+// with what is wrong and what would be right; the caller adds file and line.
 #ifndef PLUGINS_DATA_EXAMPLES_H_
 #define PLUGINS_DATA_EXAMPLES_H_
 

@@ -91,18 +91,17 @@ TEST(Examples, AlpacaWithInputAndHistory) {
 }
 
 TEST(Examples, ShareGptWithACall) {
-  EXPECT_EQ(
-      Read(R"({"system": "S", "tools": "[{\"name\": \"f\"}]", "conversations": [
+  EXPECT_EQ(Read(R"({"system": "S", "tools": "[{\"name\": \"f\"}]", "conversations": [
                {"from": "human", "value": "Q"},
                {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"},
                {"from": "observation", "value": "R"}, {"from": "gpt", "value": "A"}]})"),
-      "{\"role\":\"system\",\"content\":\"S\"}\n"
-      "{\"role\":\"user\",\"content\":\"Q\"}\n"
-      "*{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":\"function\","
-      "\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1}}}]}\n"
-      "{\"role\":\"tool\",\"content\":\"R\"}\n"
-      "*{\"role\":\"assistant\",\"content\":\"A\"}\n"
-      "tools [{\"name\":\"f\"}]\n");
+            "{\"role\":\"system\",\"content\":\"S\"}\n"
+            "{\"role\":\"user\",\"content\":\"Q\"}\n"
+            "*{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":\"function\","
+            "\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1}}}]}\n"
+            "{\"role\":\"tool\",\"content\":\"R\"}\n"
+            "*{\"role\":\"assistant\",\"content\":\"A\"}\n"
+            "tools [{\"name\":\"f\"}]\n");
 }
 
 TEST(Examples, PromptAndCompletionAsMessagesTrainTheSecond) {
@@ -150,8 +149,9 @@ TEST(Examples, WhatIsNoConversationIsNamed) {
   EXPECT_EQ(chat("[5]"), "error message 1: it is a number; a message is an object");
   EXPECT_THAT(chat(R"([{"role": "user", "content": "Q"}, {"role": "boss", "content": "A"}])"),
               HasSubstr("error message 2: the role 'boss' is unknown; known are system"));
-  EXPECT_THAT(chat(R"([{"role": "system", "content": "S"}, {"role": "assistant", "content": "A"}])"),
-              HasSubstr("error message 2: the conversation begins with the assistant"));
+  EXPECT_THAT(
+      chat(R"([{"role": "system", "content": "S"}, {"role": "assistant", "content": "A"}])"),
+      HasSubstr("error message 2: the conversation begins with the assistant"));
   EXPECT_THAT(chat(R"([{"role": "user"}])"), HasSubstr("error message 1: there is no 'content'"));
   EXPECT_THAT(chat(R"([{"role": "user", "content": [{"type": "image"}]}])"),
               HasSubstr("only texts can be trained on"));
@@ -160,7 +160,9 @@ TEST(Examples, WhatIsNoConversationIsNamed) {
   EXPECT_THAT(Read(R"({"instruction": "a", "output": "b", "history": [["q"]]})"),
               HasSubstr("'history' must be a list of pairs"));
   EXPECT_THAT(Read(R"({"conversations": [{"from": "human", "value": "Q"},
-                                         {"from": "function_call", "value": "f(1)"}]})"),
+                                         {"from": "function_call", "value": "f(1)"
+}]
+})"),
               HasSubstr("error message 2: the function call is no JSON"));
 }
 

@@ -1,6 +1,6 @@
-// Batches of a run: which examples, in which order, from where to where. A batch is a function of the
-// position that it begins at: nothing is carried from one to the next, so that a run that begins at
-// `next` of a batch goes on exactly as the one that made it.
+// Batches of a run: which examples, in which order, from where to where. A batch is a function of
+// the position that it begins at: nothing is carried from one to the next, so that a run that
+// begins at `next` of a batch goes on exactly as the one that made it.
 #ifndef PLUGINS_DATA_FEED_H_
 #define PLUGINS_DATA_FEED_H_
 

@@ -1,12 +1,13 @@
-// A Feistel network over the next even power of two. Places that it sends outside of [0, n) are sent
-// on until they come inside: a permutation restricted to the cycles' inner points is one again.
+// A Feistel network over the next even power of two. Places that it sends outside of [0, n) are
+// sent on until they come inside: a permutation restricted to the cycles' inner points is one
+// again.
 #include "order.h"
 
 namespace engine::data {
 namespace {
 
-// A bijection of 64 bits in which each bit of x reaches all: two multiplications between shifts, the
-// finalizer of SplitMix64 (Steele, Lea and Flood 2014).
+// A bijection of 64 bits in which each bit of x reaches all: two multiplications between shifts,
+// the finalizer of SplitMix64 (Steele, Lea and Flood 2014).
 uint64_t Mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

@@ -25,10 +25,11 @@ struct Payload : engine_train_batch {
 }  // namespace
 
 struct Dataset : Node {
-  ENGINE_NODE("dataset",
-              "Gives the examples of a file into the graph as batches of tokens and labels, to train "
-              "on or to evaluate.",
-              .executor = "io")
+  ENGINE_NODE(
+      "dataset",
+      "Gives the examples of a file into the graph as batches of tokens and labels, to train "
+      "on or to evaluate.",
+      .executor = "io")
   ENGINE_OPTIONS(DatasetOptions)
   Out<engine_train_batch> out{this, {.name = "BATCH", .doc = "One microbatch after the other."}};
   UseModel model{this,
@@ -207,9 +208,8 @@ struct Dataset : Node {
     m.render = [this](const std::string& messages, const std::string& tools, bool generate,
                       std::string* text) {
       text->clear();
-      return Status(ThisHost().model->chat_render(model_, Str(messages), Str(tools),
-                                                  generate ? ENGINE_CHAT_GENERATE : 0, &AppendTo,
-                                                  text));
+      return Status(ThisHost().model->chat_render(
+          model_, Str(messages), Str(tools), generate ? ENGINE_CHAT_GENERATE : 0, &AppendTo, text));
     };
     m.encode = [this](std::string_view text, bool special, bool frame, std::vector<int32_t>* ids) {
       const uint32_t flags =

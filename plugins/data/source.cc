@@ -126,7 +126,8 @@ Status ObjectIndex::BuildList() {
   for (;; at = SkipSpace(bytes_, at + 1)) {
     if (at >= bytes_.size()) return bad(bytes_.size(), "the list does not end; a ] is missing");
     if (bytes_[at] != '{') {
-      return bad(at, "the list must hold objects, and here is something else; one object a line "
+      return bad(at,
+                 "the list must hold objects, and here is something else; one object a line "
                  "is taken as well, in a file that ends in .jsonl");
     }
     begins_.push_back(at);
@@ -167,7 +168,8 @@ Status ObjectIndex::At(uint64_t i, std::string_view* out) const {
 }
 
 std::string ObjectIndex::PlaceOf(uint64_t byte) const {
-  const auto line = 1 + std::count(bytes_.begin(), bytes_.begin() + static_cast<int64_t>(byte), '\n');
+  const auto line =
+      1 + std::count(bytes_.begin(), bytes_.begin() + static_cast<int64_t>(byte), '\n');
   return path_ + ":" + std::to_string(line);
 }
 
@@ -200,8 +202,9 @@ Status TokenFile::At(uint64_t i, std::vector<int32_t>* out) const {
       id |= uint32_t{static_cast<unsigned char>(bytes_[t * width_ + b])} << (8 * b);
     }
     if (id >= vocab_) {
-      return Error(ENGINE_OUT_OF_RANGE, path_, ": token ", t, " is ", id, "; the model has ids 0 to ",
-                   vocab_ - 1, "; see width and header_bytes, and which tokenizer made the file");
+      return Error(ENGINE_OUT_OF_RANGE, path_, ": token ", t, " is ", id,
+                   "; the model has ids 0 to ", vocab_ - 1,
+                   "; see width and header_bytes, and which tokenizer made the file");
     }
     out->push_back(static_cast<int32_t>(id));
   }

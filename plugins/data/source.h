@@ -1,6 +1,6 @@
 // The file of a data set: mapped, never read as a whole, with an index of where its examples begin.
-// An example is a piece of the mapping and lives as long as this does. A file that is cut short while
-// it is mapped kills the process, as with every mapping: files under use must not shrink.
+// An example is a piece of the mapping and lives as long as this does. A file that is cut short
+// while it is mapped kills the process, as with every mapping: files under use must not shrink.
 #ifndef PLUGINS_DATA_SOURCE_H_
 #define PLUGINS_DATA_SOURCE_H_
 

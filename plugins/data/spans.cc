@@ -229,8 +229,7 @@ Status Encoder::Plain(const Example& example, std::vector<int32_t>* ids,
   return Status();
 }
 
-Fate Encoder::Finish(std::vector<int32_t> ids, const std::vector<bool>& counts,
-                     Tokens* out) const {
+Fate Encoder::Finish(std::vector<int32_t> ids, const std::vector<bool>& counts, Tokens* out) const {
   if (ids.size() < settings_.min_tokens) return Fate::kShort;
   if (ids.size() > settings_.sequence) {
     if (!settings_.cut) return Fate::kLong;
