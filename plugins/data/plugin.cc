@@ -1,6 +1,7 @@
 // dataset: the file, the model's tokenizer and chat format, and the feed of batches put together.
 #include "engine/plugin.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "engine/util.hpp"
@@ -17,6 +18,8 @@ namespace {
 constexpr uint64_t kMostTokens = uint64_t{1} << 26;
 // A text that becomes one stream is tokenized at once and held as ids.
 constexpr size_t kLongestText = size_t{256} << 20;
+// So many broken lines may stand before the one that tells the shape.
+constexpr uint64_t kShapeTries = 1000;
 
 struct Payload : engine_train_batch {
   Batch batch;
@@ -41,6 +44,10 @@ struct Dataset : Node {
     if (uint64_t{options.batch} * options.sequence > kMostTokens) {
       return Error(ENGINE_INVALID_ARGUMENT, "batch ", options.batch, " times sequence ",
                    options.sequence, " is more than ", kMostTokens, " tokens");
+    }
+    if (options.min_tokens > options.sequence) {
+      return Error(ENGINE_INVALID_ARGUMENT, "min_tokens ", options.min_tokens,
+                   " is above sequence ", options.sequence, ": no example could be used");
     }
     for (const std::string& pair : options.columns) ENGINE_RETURN_IF_ERROR(columns_.Add(pair));
     info_ = engine::Model(model_).Info();
@@ -158,13 +165,23 @@ struct Dataset : Node {
     ENGINE_RETURN_IF_ERROR(
         objects_.Build(options.path, bytes, form_, size_t{options.max_line_bytes}));
     *examples = objects_.size();
-    if (options.shape == DatasetOptions::Shape::AUTO) {
-      std::string_view first;
-      Status status = objects_.At(0, &first);
-      if (status.ok()) status = FindShape(first, columns_, &shape_);
-      if (!status.ok()) return status.Prefix(objects_.Where(0) + ": ");
-    }
+    if (options.shape == DatasetOptions::Shape::AUTO) ENGINE_RETURN_IF_ERROR(ChooseShape());
     return encoder_->Prepare();
+  }
+
+  // By the first object; where bad ones are skipped, by the first that has a shape.
+  Status ChooseShape() {
+    const uint64_t tries =
+        options.on_bad == OnBad::SKIP ? std::min(objects_.size(), kShapeTries) : 1;
+    Status first;
+    for (uint64_t i = 0; i < tries; ++i) {
+      std::string_view text;
+      Status status = objects_.At(i, &text);
+      if (status.ok()) status = FindShape(text, columns_, &shape_);
+      if (status.ok()) return status;
+      if (i == 0) first = status.Prefix(objects_.Where(0) + ": ");
+    }
+    return first;
   }
 
   Status Make(uint64_t i, Tokens* tokens, Fate* fate, bool* fatal) {
