@@ -36,7 +36,7 @@ Training Train(model::Model* model, int64_t tokens = 48, int64_t batch = 2) {
   }
   std::optional<ops::Tensor> sum;
   int64_t count = 0;
-  good(model->Loss(ids, labels, &sum, &count));
+  good(model->Loss(ids, labels, nullptr, &sum, &count));
   good(Status(autograd->backward(sum->get(), nullptr)));
   Training t;
   t.loss = *ops::Data<double>(ops::To(ops::Detach(*sum), ENGINE_F64)) / static_cast<double>(count);

@@ -88,6 +88,9 @@ struct Base {
   // Bytes of tensors and packed matrices made so far.
   uint64_t HeldBytes() const;
 
+  // What enters the head: ids through everything before it.
+  Status Hidden(engine_forward* pass, const Tensor& ids, std::optional<Tensor>* x);
+
  private:
   Status PackDense(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
   Status PackStored(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
@@ -143,7 +146,9 @@ class Model : public std::enable_shared_from_this<Model> {
   Status Prepare();
   Status Step(const engine_step& step, float* logits);
   Status Forward(const Tensor& ids, std::optional<Tensor>* logits);
-  Status Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor>* sum, int64_t* count);
+  // `example` [B, T] i64: which example of its row a token belongs to; null: rows are one each.
+  Status Loss(const Tensor& ids, const Tensor& labels, const Tensor* example,
+              std::optional<Tensor>* sum, int64_t* count);
   Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
                  std::optional<Tensor>* out);
   void ParamsChanged();
@@ -206,7 +211,13 @@ struct engine_forward {
   std::atomic<uint32_t> references{1};
   std::shared_ptr<engine::model::Model> model;
   int64_t batch = 0, tokens = 0;
-  std::optional<torch::stable::Tensor> cos, sin;  // [tokens, head_dim] in the model's dtype
+  std::optional<torch::stable::Tensor> cos, sin;  // [tokens, head_dim] in the model's dtype, or
+                                                  // with stretches [batch, 1, tokens, head_dim]
+  // Tokens [begin, end) of a row that see each other alone, all of them in order. Empty: rows do.
+  struct Stretch {
+    int64_t row, begin, end;
+  };
+  std::vector<Stretch> stretches;
 };
 
 #endif  // ENGINE_MODEL_MODEL_H_

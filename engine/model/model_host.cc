@@ -184,6 +184,48 @@ engine_status* Chat(const engine_model* m, engine_str user, uint32_t flags, engi
   });
 }
 
+// Compiled once, for as long as the process lives: a process has few templates.
+Status CompiledTemplate(const std::string& text, std::shared_ptr<const ChatTemplate>* out) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<const ChatTemplate>> known;  // guarded by mutex
+  std::lock_guard lock(mutex);
+  std::shared_ptr<const ChatTemplate>& compiled = known[text];
+  if (compiled == nullptr) {
+    std::unique_ptr<ChatTemplate> made;
+    ENGINE_RETURN_IF_ERROR(ChatTemplate::Compile(text, &made));
+    compiled = std::move(made);
+  }
+  *out = compiled;
+  return Status();
+}
+
+engine_status* ChatRender(const engine_model* m, engine_str messages, engine_str tools,
+                          uint32_t flags, engine_put put, void* arg) {
+  return Guard([&]() -> Status {
+    const ModelConfig& c = FromC(m)->config();
+    if (c.chat_template.empty()) {
+      return Error(ENGINE_FAILED_PRECONDITION, "model '", c.name, "' has no chat format");
+    }
+    const auto list = nlohmann::ordered_json::parse(View(messages), nullptr, false);
+    if (!list.is_array()) return Error(ENGINE_INVALID_ARGUMENT, "messages are no JSON list");
+    ChatTemplateOptions options;
+    options.add_generation_prompt = (flags & ENGINE_CHAT_GENERATE) != 0;
+    options.bos_token = c.bos_token;
+    options.eos_token = c.eos_token;
+    if (tools.size != 0) {
+      options.tools = nlohmann::ordered_json::parse(View(tools), nullptr, false);
+      if (!options.tools.is_array()) {
+        return Error(ENGINE_INVALID_ARGUMENT, "tools are no JSON list");
+      }
+    }
+    std::shared_ptr<const ChatTemplate> compiled;
+    ENGINE_RETURN_IF_ERROR(CompiledTemplate(c.chat_template, &compiled));
+    std::string text;
+    ENGINE_RETURN_IF_ERROR(compiled->Render(list, options, &text));
+    return Status(put(arg, Str(text)));
+  });
+}
+
 engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
   return Guard([&] { return FromC(m)->Step(*step, logits); });
 }
@@ -249,10 +291,12 @@ engine_status* ForwardC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle*
 }
 
 engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle labels,
-                     AtenTensorHandle* sum, int64_t* count) {
+                     AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count) {
   return Guard([&] {
-    std::optional<Tensor> out;
-    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), &out, count));
+    std::optional<Tensor> out, of;
+    if (example != nullptr) of = ops::Borrow(example);
+    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels),
+                                          of ? &*of : nullptr, &out, count));
     *sum = ops::Release(*out);
     return Status();
   });
@@ -489,6 +533,7 @@ const engine_model_host kModelHost = {
     &TokenBytes,
     &TokenStops,
     &Chat,
+    &ChatRender,
     [](engine_model* m) -> engine_status* { return Guard([&] { return FromC(m)->Prepare(); }); },
     &StepC,
     &SampleC,

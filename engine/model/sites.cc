@@ -1,8 +1,10 @@
 // The model's own implementations of its sites, on tensors and under autograd: the Llama family as
 // Hugging Face computes it. Each calls the sites inside it through the model, so that whatever
 // stands there takes part.
+#include <algorithm>
 #include <cmath>
 
+#include "engine/model/autograd.h"
 #include "engine/model/model.h"
 #include "engine/torch_ops.h"
 
@@ -51,6 +53,23 @@ Tensor Rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   return ops::Add(ops::Mul(x, cos), ops::Mul(turned, sin));
 }
 
+// Each stretch by itself: as if its tokens were alone, at the cost of their own squares.
+Tensor Attend(const engine_forward& pass, const Tensor& q, const Tensor& k, const Tensor& v) {
+  if (pass.stretches.empty()) return ops::CausalAttention(q, k, v);
+  std::vector<Tensor> rows, pieces;
+  for (size_t i = 0; i < pass.stretches.size(); ++i) {
+    const engine_forward::Stretch& s = pass.stretches[i];
+    const auto part = [&](const Tensor& x) {
+      return ops::Narrow(ops::Narrow(x, 0, s.row, 1), 2, s.begin, s.end - s.begin);
+    };
+    pieces.push_back(ops::CausalAttention(part(q), part(k), part(v)));
+    if (i + 1 < pass.stretches.size() && pass.stretches[i + 1].row == s.row) continue;
+    rows.push_back(ops::Cat(pieces, 2));
+    pieces.clear();
+  }
+  return ops::Cat(rows, 0);
+}
+
 Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
   const ModelConfig& c = pass->model->config();
   const int64_t b = pass->batch, t = pass->tokens;
@@ -60,7 +79,7 @@ Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
   const Tensor q = Rotate(heads(self + 1, c.heads), *pass->cos, *pass->sin);
   const Tensor k = Rotate(heads(self + 2, c.kv_heads), *pass->cos, *pass->sin);
   const Tensor v = heads(self + 3, c.kv_heads);
-  const Tensor mixed = ops::Transpose(ops::CausalAttention(q, k, v), 1, 2);
+  const Tensor mixed = ops::Transpose(Attend(*pass, q, k, v), 1, 2);
   return Run(pass, self + 5, ops::Reshape(mixed, {b, t, c.heads * c.head_dim}));
 }
 
@@ -154,8 +173,46 @@ Status Model::RunSite(engine_forward* pass, uint32_t site, const std::vector<Ten
 
 namespace {
 
-// Cosines and sines [tokens, head_dim], both halves alike; angles in float, as Hugging Face's.
-Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, engine_forward** out) {
+// Cosines and sines [positions, head_dim], both halves alike; angles in float, as Hugging Face's.
+void FillAngles(const ModelConfig& c, bool wide, int64_t positions, double* cos, double* sin) {
+  const int64_t half = c.head_dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    double frequency = 1.0 / std::pow(c.rope_theta, 2.0 * static_cast<double>(i) /
+                                                        static_cast<double>(c.head_dim));
+    if (!c.rope_divisors.empty()) frequency /= c.rope_divisors[static_cast<size_t>(i)];
+    for (int64_t p = 0; p < positions; ++p) {
+      const double angle =
+          wide ? static_cast<double>(p) * frequency
+               : static_cast<double>(static_cast<float>(p) * static_cast<float>(frequency));
+      for (int64_t at : {p * c.head_dim + i, p * c.head_dim + half + i}) {
+        cos[at] = std::cos(angle);
+        sin[at] = std::sin(angle);
+      }
+    }
+  }
+}
+
+// Stretches of equal numbers; a number that comes back would be two examples of one name.
+Status FindStretches(const Tensor& example, std::vector<engine_forward::Stretch>* out) {
+  const Tensor flat = ops::Contiguous(example);
+  const auto* of = ops::Data<int64_t>(flat);
+  const int64_t rows = flat.size(0), length = flat.size(1);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t* at = of + row * length;
+    for (int64_t begin = 0, end = 0; begin < length; begin = end) {
+      while (end < length && at[end] == at[begin]) ++end;
+      if (end < length && at[end] >= 0 && at[end] < at[begin]) {
+        return Error(ENGINE_INVALID_ARGUMENT, "examples of row ", row, " are not in order: ",
+                     at[end], " follows ", at[begin]);
+      }
+      out->push_back({row, begin, end});
+    }
+  }
+  return Status();
+}
+
+Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, const Tensor* example,
+                engine_forward** out) {
   const ModelConfig& c = model->config();
   if (ids.dim() != 2)
     return Error(ENGINE_INVALID_ARGUMENT, "ids have ", ids.dim(),
@@ -168,26 +225,28 @@ Status MakePass(std::shared_ptr<Model> model, const Tensor& ids, engine_forward*
   auto pass = std::make_unique<engine_forward>();
   pass->batch = ids.size(0);
   pass->tokens = ids.size(1);
-  const int64_t half = c.head_dim / 2;
-  const bool wide = model->dtype() == ENGINE_F64;
-  Tensor cos = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
-  Tensor sin = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
-  for (int64_t i = 0; i < half; ++i) {
-    double frequency = 1.0 / std::pow(c.rope_theta, 2.0 * static_cast<double>(i) /
-                                                        static_cast<double>(c.head_dim));
-    if (!c.rope_divisors.empty()) frequency /= c.rope_divisors[static_cast<size_t>(i)];
-    for (int64_t p = 0; p < pass->tokens; ++p) {
-      const double angle =
-          wide ? static_cast<double>(p) * frequency
-               : static_cast<double>(static_cast<float>(p) * static_cast<float>(frequency));
-      for (int64_t at : {p * c.head_dim + i, p * c.head_dim + half + i}) {
-        ops::Data<double>(cos)[at] = std::cos(angle);
-        ops::Data<double>(sin)[at] = std::sin(angle);
-      }
-    }
-  }
+  const Tensor cos = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
+  const Tensor sin = ops::Empty({pass->tokens, c.head_dim}, ENGINE_F64);
+  FillAngles(c, model->dtype() == ENGINE_F64, pass->tokens, ops::Data<double>(cos),
+             ops::Data<double>(sin));
   pass->cos = ops::To(cos, model->dtype());
   pass->sin = ops::To(sin, model->dtype());
+  if (example != nullptr) {
+    if (ops::Sizes(*example) != ops::Sizes(ids)) {
+      return Error(ENGINE_INVALID_ARGUMENT, "numbers of examples must have the shape of ids");
+    }
+    ENGINE_RETURN_IF_ERROR(FindStretches(*example, &pass->stretches));
+    // Each stretch begins at position 0.
+    const Tensor positions = ops::Empty({pass->batch * pass->tokens}, ENGINE_I64);
+    auto* at = ops::Data<int64_t>(positions);
+    for (const engine_forward::Stretch& s : pass->stretches) {
+      for (int64_t t = s.begin; t < s.end; ++t) at[s.row * pass->tokens + t] = t - s.begin;
+    }
+    for (std::optional<Tensor>* table : {&pass->cos, &pass->sin}) {
+      *table = ops::Reshape(ops::IndexSelect(**table, 0, positions),
+                            {pass->batch, 1, pass->tokens, c.head_dim});
+    }
+  }
   pass->model = std::move(model);
   *out = pass.release();
   return Status();
@@ -199,30 +258,42 @@ void ReleasePass(engine_forward* pass) {
 
 }  // namespace
 
-Status Model::Forward(const Tensor& ids, std::optional<Tensor>* logits) {
-  engine_forward* pass = nullptr;
-  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, &pass));
-  const std::unique_ptr<engine_forward, void (*)(engine_forward*)> owner(pass, &ReleasePass);
-  std::optional<Tensor> x;
-  ENGINE_RETURN_IF_ERROR(RunSite(pass, 0, {ids}, &x));
+Status Model::Hidden(engine_forward* pass, const Tensor& ids, std::optional<Tensor>* x) {
+  ENGINE_RETURN_IF_ERROR(RunSite(pass, 0, {ids}, x));
   for (uint32_t site = 1; site < sites_.size(); ++site) {
     const engine_site_kind kind = sites_[site].kind;
     const bool outer = sites_[site].block < 0 && kind != ENGINE_SITE_LOSS;
-    if (kind != ENGINE_SITE_BLOCK && !outer) continue;
-    const Tensor input = *x;
-    ENGINE_RETURN_IF_ERROR(RunSite(pass, site, {input}, &x));
+    if (kind == ENGINE_SITE_HEAD || (kind != ENGINE_SITE_BLOCK && !outer)) continue;
+    const Tensor input = **x;
+    ENGINE_RETURN_IF_ERROR(RunSite(pass, site, {input}, x));
   }
-  *logits = std::move(x);
   return Status();
 }
 
-Status Model::Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor>* sum,
-                   int64_t* count) {
+namespace {
+
+uint32_t SiteOf(const Model& model, engine_site_kind kind) {
+  uint32_t site = 0;
+  while (model.sites()[site].kind != kind) ++site;
+  return site;
+}
+
+}  // namespace
+
+Status Model::Forward(const Tensor& ids, std::optional<Tensor>* logits) {
+  engine_forward* pass = nullptr;
+  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, nullptr, &pass));
+  const std::unique_ptr<engine_forward, void (*)(engine_forward*)> owner(pass, &ReleasePass);
+  std::optional<Tensor> x;
+  ENGINE_RETURN_IF_ERROR(Hidden(pass, ids, &x));
+  return RunSite(pass, SiteOf(*this, ENGINE_SITE_HEAD), {*x}, logits);
+}
+
+Status Model::Loss(const Tensor& ids, const Tensor& labels, const Tensor* example,
+                   std::optional<Tensor>* sum, int64_t* count) {
   if (ops::Sizes(labels) != ops::Sizes(ids)) {
     return Error(ENGINE_INVALID_ARGUMENT, "labels must have the shape of ids");
   }
-  std::optional<Tensor> logits;
-  ENGINE_RETURN_IF_ERROR(Forward(ids, &logits));
   const Tensor flat = ops::Contiguous(ops::Reshape(labels, {-1}));
   const auto* values = ops::Data<int64_t>(flat);
   *count = 0;
@@ -234,10 +305,36 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, std::optional<Tensor
     }
     ++*count;
   }
-  engine_forward pass;  // the loss needs the model alone
-  pass.model = shared_from_this();
-  return RunSite(&pass, static_cast<uint32_t>(sites_.size() - 1),
-                 {ops::Reshape(*logits, {-1, config().vocab}), flat}, sum);
+  // Only rows that count go through the head, and of their logits only some at a time.
+  const Tensor rows = ops::Empty({*count}, ENGINE_I64);
+  const Tensor wanted = ops::Empty({*count}, ENGINE_I64);
+  for (int64_t i = 0, n = 0; i < flat.size(0); ++i) {
+    if (values[i] == -100) continue;
+    ops::Data<int64_t>(rows)[n] = i;
+    ops::Data<int64_t>(wanted)[n++] = values[i];
+  }
+  engine_forward* pass = nullptr;
+  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, example, &pass));
+  const std::unique_ptr<engine_forward, void (*)(engine_forward*)> owner(pass, &ReleasePass);
+  std::optional<Tensor> x;
+  ENGINE_RETURN_IF_ERROR(Hidden(pass, ids, &x));
+  std::vector<Tensor> params;
+  for (const Param& param : params_) {
+    if (param.trainable && param.tensor) params.push_back(*param.tensor);
+  }
+  const uint32_t head = SiteOf(*this, ENGINE_SITE_HEAD), loss = SiteOf(*this, ENGINE_SITE_LOSS);
+  constexpr int64_t kLogitsBytes = 64 << 20;
+  const int64_t chunk = std::max<int64_t>(16, kLogitsBytes / (config().vocab * 4));
+  const Tensor hidden = ops::Reshape(*x, {-1, config().hidden});
+  x.reset();
+  return LossByChunks(
+      hidden, rows, wanted, params, chunk,
+      [&](const Tensor& some, const Tensor& labels_of_some, std::optional<Tensor>* out) {
+        std::optional<Tensor> logits;
+        ENGINE_RETURN_IF_ERROR(RunSite(pass, head, {some}, &logits));
+        return RunSite(pass, loss, {*logits, labels_of_some}, out);
+      },
+      sum);
 }
 
 }  // namespace engine::model

@@ -142,7 +142,11 @@ void Run::Commit(engine_call* call) {
   // Every key of a ONE output is settled; a generator that made nothing at all begins no key.
   const bool settles =
       spec.emission == Emission::kOne && (!call->generator || failed || !call->emitted.empty());
-  if (call->finish) node.finished = true;
+  if (call->finish && node.generator) node.finished = true;
+  // The run has what it is for.
+  if (call->finish && !node.generator && state_ == RunState::kRunning) {
+    state_ = RunState::kDraining;
+  }
   const PacketRef error = failed ? ErrorPacket(call->status) : PacketRef();
   for (uint32_t port = 0; port < node.outputs.size(); ++port) {
     bool reserved = true;
@@ -200,6 +204,7 @@ void Run::Finish(engine_call* call) {
   NodeState& node = *nodes_[call->node];
   const NodeSpec& spec = spec_.nodes[call->node];
   const uint32_t index = call->node;
+  const bool running = state_ == RunState::kRunning;
   call->status = call->status.At(spec.plugin, spec.name);
   if (call->fail_scope != 0) {
     Status wide = call->wide_failure.At(spec.plugin, spec.name);
@@ -229,6 +234,9 @@ void Run::Finish(engine_call* call) {
     Commit(next);
   }
   Touch(index);
+  if (running && state_ == RunState::kDraining) {
+    for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
+  }
   CloseComponents(node.component);
 }
 

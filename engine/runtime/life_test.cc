@@ -384,6 +384,29 @@ TEST_F(LifeTest, DrainStopsSourcesAndFinishesWhatIsUnderWay) {
   run.Drain();
 }
 
+// Two sources that never end, in two components, and a sink that has enough after ten packets.
+TEST_F(LifeTest, ANodeWithInputsThatHasEnoughEndsTheRun) {
+  Graph g;
+  std::vector<int64_t> got, others;
+  std::atomic<int64_t> sent{0};
+  g.Add("s", 0, 1, [&](Call c) { return c.Emit(0, sent++); });
+  g.Add("t", 1, 0, [&](Call c) {
+    got.push_back(c.in(0, 0));
+    if (got.size() == 10) c.finish();
+    return Status();
+  });
+  g.Connect("s", "t", 4);
+  g.Add("other", 0, 1, Endless);
+  g.AddSink("end", &others);
+  g.Connect("other", "end");
+  runtime::Run run(g.Take(), {});
+  ASSERT_TRUE(run.Open().ok());
+  run.Start();
+  EXPECT_TRUE(WaitOrDie(&run).ok());
+  EXPECT_GE(got.size(), 10u);
+  EXPECT_EQ(got, Numbers(0, sent)) << "what was under way is lost";
+}
+
 TEST_F(LifeTest, ADrainBeforeTheStartIsNotForgotten) {
   Graph g;
   std::vector<int64_t> got;

@@ -22,13 +22,13 @@ Status AdamW::Init(const AdamWSettings& settings, const std::vector<ops::Tensor>
 }
 
 template <typename T>
-void AdamW::StepOf(const std::vector<ops::Tensor>& grads) {
+void AdamW::StepOf(const std::vector<ops::Tensor>& grads, double factor, double lr) {
   const double correction1 = 1 - std::pow(settings_.beta1, static_cast<double>(step_));
   const double correction2 = std::sqrt(1 - std::pow(settings_.beta2, static_cast<double>(step_)));
   struct Work {
     T *p, *m, *v;
     const T* g;
-    T keep, beta1, beta2, eps, correction2, step_size;
+    T factor, keep, beta1, beta2, eps, correction2, step_size;
   };
   for (size_t i = 0; i < params_.size(); ++i) {
     const ops::Tensor grad = ops::Contiguous(grads[i]);
@@ -36,12 +36,13 @@ void AdamW::StepOf(const std::vector<ops::Tensor>& grads) {
                  ops::Data<T>(mean_[i]),
                  ops::Data<T>(square_[i]),
                  ops::Data<T>(grad),
-                 static_cast<T>(1 - settings_.lr * settings_.weight_decay),
+                 static_cast<T>(factor),
+                 static_cast<T>(1 - lr * settings_.weight_decay),
                  static_cast<T>(1 - settings_.beta1),
                  static_cast<T>(settings_.beta2),
                  static_cast<T>(settings_.eps),
                  static_cast<T>(correction2),
-                 static_cast<T>(settings_.lr / correction1)};
+                 static_cast<T>(lr / correction1)};
     int64_t count = 1;
     for (int64_t d : ops::Sizes(grad)) count *= d;
     ThisHost().tasks->parallel_for(
@@ -49,7 +50,7 @@ void AdamW::StepOf(const std::vector<ops::Tensor>& grads) {
         [](void* arg, int64_t begin, int64_t end) {
           const Work& w = *static_cast<Work*>(arg);
           for (int64_t k = begin; k < end; ++k) {
-            const T g = w.g[k];
+            const T g = w.g[k] * w.factor;
             w.p[k] *= w.keep;
             w.m[k] += w.beta1 * (g - w.m[k]);
             w.v[k] = w.v[k] * w.beta2 + (T{1} - w.beta2) * g * g;
@@ -61,12 +62,12 @@ void AdamW::StepOf(const std::vector<ops::Tensor>& grads) {
   }
 }
 
-void AdamW::Step(const std::vector<ops::Tensor>& grads) {
+void AdamW::Step(const std::vector<ops::Tensor>& grads, double factor, double lr) {
   ++step_;
   if (dtype_ == ENGINE_F64) {
-    StepOf<double>(grads);
+    StepOf<double>(grads, factor, lr);
   } else {
-    StepOf<float>(grads);
+    StepOf<float>(grads, factor, lr);
   }
 }
 

@@ -12,19 +12,24 @@
 namespace engine::trainer {
 
 struct AdamWSettings {
-  double lr, beta1, beta2, eps, weight_decay;
+  double beta1, beta2, eps, weight_decay;
 };
 
 class AdamW {
  public:
   // All in one dtype, F32 or F64, contiguous.
   Status Init(const AdamWSettings& settings, const std::vector<ops::Tensor>& params);
-  // One step with the gradients of all parameters.
-  void Step(const std::vector<ops::Tensor>& grads);
+  // One step with the gradients of all parameters times `factor`.
+  void Step(const std::vector<ops::Tensor>& grads, double factor, double lr);
+
+  // What a run that goes on needs; the tensors are the optimizer's own.
+  const ops::Tensor& mean(size_t i) const { return mean_[i]; }
+  const ops::Tensor& square(size_t i) const { return square_[i]; }
+  void set_steps(int64_t steps) { step_ = steps; }
 
  private:
   template <typename T>
-  void StepOf(const std::vector<ops::Tensor>& grads);
+  void StepOf(const std::vector<ops::Tensor>& grads, double factor, double lr);
   AdamWSettings settings_ = {};
   std::vector<ops::Tensor> params_, mean_, square_;
   uint32_t dtype_ = ENGINE_F32;

@@ -43,6 +43,7 @@ ENGINE_PAYLOAD(engine_logits, ENGINE_TYPE_LOGITS)
 ENGINE_PAYLOAD(engine_sampled, ENGINE_TYPE_SAMPLED)
 ENGINE_PAYLOAD(engine_token, ENGINE_TYPE_TOKEN)
 ENGINE_PAYLOAD(engine_event, ENGINE_TYPE_EVENT)
+ENGINE_PAYLOAD(engine_train_batch, ENGINE_TYPE_TRAIN_BATCH)
 ENGINE_PAYLOAD(engine_train_step, ENGINE_TYPE_TRAIN_STEP)
 ENGINE_PAYLOAD(engine_error_payload, ENGINE_TYPE_ERROR)
 
@@ -97,7 +98,7 @@ class Call {
     return Status(Nodes()->emit(call_, port, packet.release(), group));
   }
   bool Cancelled() const { return Nodes()->cancelled(call_) != 0; }
-  // This source has nothing more to give.
+  // This source has nothing more to give; or, of a node with inputs, the run has what it is for.
   void Finish() { Nodes()->finish(call_); }
   void FailNode(Status status) { Nodes()->fail(call_, ENGINE_SCOPE_NODE, status.release()); }
   void FailRun(Status status) { Nodes()->fail(call_, ENGINE_SCOPE_RUN, status.release()); }

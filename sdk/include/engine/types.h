@@ -182,6 +182,21 @@ typedef struct engine_event {
   engine_token token; /* that this piece was made from */
 } engine_event;
 
+/* Sequences to train on or to evaluate, one microbatch. Which one comes when is a function of the
+ * source's options alone, so that a run that goes on from `next` sees what it would have seen. */
+#define ENGINE_TYPE_TRAIN_BATCH "engine.TrainBatch/1"
+typedef struct engine_train_batch {
+  uint32_t struct_size;
+  uint32_t rows, length;  /* of each array below: [rows, length] */
+  uint32_t valid;         /* labels that count */
+  const int32_t* ids;     /* filled up with 0 */
+  const int32_t* labels;  /* what should follow each token; -100: does not count */
+  const int32_t* example; /* which example of its row a token belongs to, from 0 and rising; -1:
+                           * filled up. A token sees none of another example. NULL: one a row */
+  uint64_t start;         /* the source's position before it */
+  uint64_t next;          /* and after it, where its option `start` lets it go on */
+} engine_train_batch;
+
 /* One optimizer step of a training run. */
 #define ENGINE_TYPE_TRAIN_STEP "engine.TrainStep/1"
 typedef struct engine_train_step {
@@ -190,7 +205,10 @@ typedef struct engine_train_step {
   double loss;   /* mean over the valid tokens of the step, nats */
   double seconds;
   uint64_t tokens;  /* valid tokens */
-  double grad_norm; /* L2 norm over all trainable tensors */
+  double grad_norm; /* L2 norm over all trainable tensors, before it is clipped */
+  double lr;
+  uint32_t steps; /* of the whole run */
+  uint32_t reserved;
 } engine_train_step;
 
 #ifdef __cplusplus

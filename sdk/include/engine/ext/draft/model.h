@@ -240,7 +240,10 @@ typedef enum engine_encode_flags {
   ENGINE_ENCODE_BOS = 2      /* begin as the model's tokenizer says */
 } engine_encode_flags;
 
-typedef enum engine_chat_flags { ENGINE_CHAT_CONTINUE = 1 } engine_chat_flags;
+typedef enum engine_chat_flags {
+  ENGINE_CHAT_CONTINUE = 1,
+  ENGINE_CHAT_GENERATE = 2 /* chat_render: with what comes before an answer */
+} engine_chat_flags;
 
 typedef struct engine_model_host {
   uint32_t struct_size;
@@ -286,6 +289,12 @@ typedef struct engine_model_host {
   engine_status* (*chat)(const engine_model* model, engine_str user, uint32_t flags, engine_put put,
                          void* arg);
 
+  /* A whole conversation in the model's chat format. `messages` is a JSON list of objects, usually
+   * with "role" and "content"; `tools` a JSON list, or empty. INVALID_ARGUMENT where either is no
+   * such JSON; FAILED_PRECONDITION when the model has no chat format or the template refuses. */
+  engine_status* (*chat_render)(const engine_model* model, engine_str messages, engine_str tools,
+                                uint32_t flags, engine_put put, void* arg);
+
   /* --- running ------------------------------------------------------------------- [worker] */
   /* [control] Packs weights and makes what steps need; else the first step does. */
   engine_status* (*prepare)(engine_model* model);
@@ -304,9 +313,12 @@ typedef struct engine_model_host {
    * [B, T, vocab] in the model's dtype. No KV store takes part. */
   engine_status* (*forward)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle* logits);
   /* As forward, through the Loss site: labels [B, T] i64, already shifted by the caller, -100 is
-   * ignored; gives the sum of losses and how many labels counted. */
+   * ignored; gives the sum of losses and how many labels counted. `example` [B, T] i64, or NULL:
+   * which example of its row a token belongs to, rising, -1 for none; tokens see none of another
+   * example, and each example begins at position 0. Head and loss run over some rows at a time, so
+   * that the logits are never there as a whole. */
   engine_status* (*loss)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle labels,
-                         AtenTensorHandle* sum, int64_t* count);
+                         AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count);
   /* [control] Runs the tokens once, in pieces of at most 256 that each begin a context, and tells
    * `put` what came into the linear and head sites, one site after the other. For transforms that
    * choose by activations: during rewrite, before the first site was replaced, the model is the one

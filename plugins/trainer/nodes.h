@@ -1,0 +1,105 @@
+// The kinds of training: what takes batches and gives figures.
+#ifndef PLUGINS_TRAINER_NODES_H_
+#define PLUGINS_TRAINER_NODES_H_
+
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "adamw.h"
+#include "engine/node.hpp"
+#include "engine/ext/draft/model.h"
+#include "options.engine.hpp"
+#include "schedule.h"
+#include "state.h"
+
+namespace engine::trainer {
+
+// A batch as the tensors that the model's loss takes.
+struct BatchTensors {
+  ops::Tensor ids, labels;
+  std::optional<ops::Tensor> example;
+  explicit BatchTensors(const engine_train_batch& batch);
+  // The sum of the losses, and how many labels counted.
+  Status Loss(engine_model* model, std::optional<ops::Tensor>* sum, int64_t* count) const;
+};
+
+struct Trainer : Node {
+  ENGINE_NODE(
+      "trainer",
+      "Trains what is trainable in a model on batches, with AdamW. Gives one packet a step. A "
+      "model without trainable parameters, and a parameter that gets no gradient by the "
+      "second step, are errors.",
+      .emission = ENGINE_EMIT_MANY, .executor = "compute")
+  ENGINE_OPTIONS(TrainerOptions)
+  In<engine_train_batch> in{this, {.name = "BATCH", .doc = "What is trained on."}};
+  Out<engine_train_step> out{this, {.name = "STEP", .doc = "Figures of each step."}};
+  UseModel model{
+      this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is trained.", .mutates = true}};
+
+  Status Open(Call& call) override;
+  Status Process(Call& call) override;
+  Status Close(Call& call) override;
+
+ private:
+  struct Param {
+    std::string name;
+    ops::Tensor tensor;
+    bool moved = false;  // had a gradient other than zero
+  };
+  Status Accumulate(engine_model* m, const engine_train_batch& batch);
+  Status Step(Call& call);
+  Status Gradients(std::vector<ops::Tensor>* grads, double* norm);
+  // The state after the last whole step.
+  RunState State() const;
+  Status SaveCheckpoint();
+  Status SaveOnce(Call& call);
+  Status SaveAdapter(engine_model* m) const;
+
+  Schedule schedule_;
+  std::vector<Param> params_;
+  AdamW optimizer_;
+  uint32_t step_ = 0;        // whole steps so far
+  uint32_t first_step_ = 0;  // of this process
+  uint64_t next_ = 0;        // of the data after them
+  // Of the step under way.
+  uint32_t batches_ = 0;
+  uint64_t batches_end_ = 0, begin_ns_ = 0;
+  double sum_ = 0;
+  int64_t count_ = 0;
+  bool saved_ = false;
+};
+
+struct Evaluate : Node {
+  ENGINE_NODE("evaluate", "Mean loss and perplexity of a model over batches, told when they end.",
+              .executor = "compute")
+  ENGINE_OPTIONS(EvaluateOptions)
+  In<engine_train_batch> in{this, {.name = "BATCH", .doc = "What is evaluated on."}};
+  UseModel model{this, ENGINE_TYPE_MODEL, {.name = "MODEL", .doc = "What is evaluated."}};
+
+  Status Process(Call& call) override;
+  Status Close(Call& call) override;
+
+ private:
+  double sum_ = 0, seconds_ = 0;
+  int64_t count_ = 0, batches_ = 0;
+};
+
+struct TrainLog : Node {
+  ENGINE_NODE("train_log", "Writes one line a step.", .executor = "io")
+  ENGINE_OPTIONS(TrainLogOptions)
+  In<engine_train_step> in{this, {.name = "STEP", .doc = "Figures of each step."}};
+
+  Status Open(Call& call) override;
+  Status Process(Call& call) override;
+
+ private:
+  std::ofstream file_;
+  double seconds_ = 0;
+  uint32_t seen_ = 0;
+};
+
+}  // namespace engine::trainer
+
+#endif  // PLUGINS_TRAINER_NODES_H_

@@ -1,0 +1,254 @@
+// trainer: gradients of some batches, one step of the optimizer, and what is kept of a run.
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "engine/util.hpp"
+#include "nlohmann/json.hpp"
+#include "nodes.h"
+
+namespace engine::trainer {
+namespace {
+
+ops::Tensor ToI64(const int32_t* from, int64_t rows, int64_t length) {
+  ops::Tensor to = ops::Empty({rows, length}, ENGINE_I64);
+  std::copy(from, from + rows * length, ops::Data<int64_t>(to));
+  return to;
+}
+
+}  // namespace
+
+BatchTensors::BatchTensors(const engine_train_batch& batch)
+    : ids(ToI64(batch.ids, batch.rows, batch.length)),
+      labels(ToI64(batch.labels, batch.rows, batch.length)) {
+  if (batch.example != nullptr) example = ToI64(batch.example, batch.rows, batch.length);
+}
+
+Status BatchTensors::Loss(engine_model* model, std::optional<ops::Tensor>* sum,
+                          int64_t* count) const {
+  AtenTensorHandle handle = nullptr;
+  ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->loss(
+      model, ids.get(), labels.get(), example ? example->get() : nullptr, &handle, count)));
+  *sum = ops::Tensor(handle);
+  return Status();
+}
+
+Status Trainer::Open(Call& call) {
+  engine_model* m = model.Get(call);
+  std::vector<ops::Tensor> params;
+  const engine::Model view(m);
+  const std::vector<engine_param_info> all = view.Params();
+  for (uint32_t i = 0; i < all.size(); ++i) {
+    if (all[i].trainable == 0) continue;
+    AtenTensorHandle handle = nullptr;
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->param_tensor(m, i, &handle)));
+    params_.push_back({std::string(View(all[i].name)), ops::Tensor(handle)});
+    params.push_back(params_.back().tensor);
+    // Nothing of an earlier run counts.
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().autograd->clear_grad(params_.back().tensor.get())));
+  }
+  if (params_.empty()) {
+    return Error(ENGINE_FAILED_PRECONDITION,
+                 "the model has nothing to train; put an adapter such as lora before it");
+  }
+  schedule_ = {static_cast<Decay>(options.schedule), options.lr, options.min_lr_ratio,
+               options.warmup_ratio, options.steps};
+  ENGINE_RETURN_IF_ERROR(
+      optimizer_.Init({options.beta1, options.beta2, options.eps, options.weight_decay}, params));
+  if (!options.has_checkpoints) return Status();
+  RunState state = State();
+  bool found = false;
+  ENGINE_RETURN_IF_ERROR(LoadState(options.checkpoints, &state, &found));
+  if (!found) return Status();
+  step_ = first_step_ = state.step;
+  next_ = state.next;
+  optimizer_.set_steps(step_);
+  ThisHost().model->params_changed(m);
+  Log(ENGINE_LOG_INFO, "trainer", "goes on after step ", step_, " of ", options.checkpoints);
+  return Status();
+}
+
+Status Trainer::Process(Call& call) {
+  const engine_train_batch& batch = *in.Get(call);
+  if (step_ >= options.steps) return Status();
+  if (batches_ == 0 && step_ == first_step_ && first_step_ > 0 && batch.start != next_) {
+    const Status status =
+        Error(ENGINE_FAILED_PRECONDITION, "the checkpoint goes on at position ", next_,
+              " of the data, but the first batch is of position ", batch.start,
+              "; give the dataset the same folder as resume");
+    call.FailRun(status);
+    return status;
+  }
+  Status status = Accumulate(model.Get(call), batch);
+  if (status.ok() && ++batches_ == options.accumulate) status = Step(call);
+  if (!status.ok()) {
+    // A run of training has no next packet that would make sense.
+    call.FailRun(status);
+    return status;
+  }
+  if (step_ < options.steps) return Status();
+  call.Finish();
+  return SaveOnce(call);
+}
+
+// An interrupted run keeps what it has trained; a step under way is done again by the next one.
+Status Trainer::Close(Call& call) {
+  return step_ == first_step_ ? Status() : SaveOnce(call);
+}
+
+Status Trainer::Accumulate(engine_model* m, const engine_train_batch& batch) {
+  const engine_autograd* autograd = ThisHost().autograd;
+  if (batches_ == 0) begin_ns_ = NowNs();
+  batches_end_ = batch.next;
+  if (batch.valid == 0) return Status();
+  uint32_t mode = 0;
+  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(ENGINE_GRAD_TRAIN, &mode)));
+  std::optional<ops::Tensor> sum;
+  int64_t count = 0;
+  ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, &sum, &count));
+  // Sums, not means: each label weighs the same whichever batch it came with.
+  ENGINE_RETURN_IF_ERROR(Status(autograd->backward(sum->get(), nullptr)));
+  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
+  sum_ += *ops::Data<double>(ops::To(ops::Detach(*sum), ENGINE_F64));
+  count_ += count;
+  return Status();
+}
+
+Status Trainer::Gradients(std::vector<ops::Tensor>* grads, double* norm) {
+  double squares = 0;
+  for (Param& p : params_) {
+    AtenTensorHandle handle = nullptr;
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().autograd->grad_of(p.tensor.get(), &handle)));
+    if (handle == nullptr) {
+      return Error(ENGINE_FAILED_PRECONDITION, "parameter '", p.name,
+                   "' got no gradient: nothing that the loss depends on uses it");
+    }
+    grads->emplace_back(handle);
+    const ops::Tensor square =
+        ops::To(ops::Sum(ops::Mul(grads->back(), grads->back())), ENGINE_F64);
+    const double value = *ops::Data<double>(square);
+    if (!std::isfinite(value)) {
+      return Error(ENGINE_DATA_LOSS, "the gradient of '", p.name, "' is not finite in step ",
+                   step_ + 1, "; a lower learning rate may help");
+    }
+    p.moved = p.moved || value > 0;
+    squares += value;
+  }
+  if (step_ == first_step_ + 1) {
+    for (const Param& p : params_) {
+      if (p.moved) continue;
+      return Error(ENGINE_FAILED_PRECONDITION, "parameter '", p.name,
+                   "' had no gradient other than zero in two steps: it does not train");
+    }
+  }
+  *norm = std::sqrt(squares) / static_cast<double>(count_);
+  return Status();
+}
+
+Status Trainer::Step(Call& call) {
+  engine_model* m = model.Get(call);
+  auto payload = std::make_unique<engine_train_step>();
+  payload->struct_size = sizeof *payload;
+  payload->lr = schedule_.At(step_);
+  payload->steps = options.steps;
+  if (count_ != 0) {
+    std::vector<ops::Tensor> grads;
+    ENGINE_RETURN_IF_ERROR(Gradients(&grads, &payload->grad_norm));
+    double factor = 1 / static_cast<double>(count_);
+    if (options.max_grad_norm > 0 && payload->grad_norm > options.max_grad_norm) {
+      factor *= options.max_grad_norm / payload->grad_norm;
+    }
+    optimizer_.Step(grads, factor, payload->lr);
+    payload->loss = sum_ / static_cast<double>(count_);
+  } else {
+    optimizer_.set_steps(step_ + 1);  // nothing in these batches counts
+  }
+  for (const Param& p : params_) {
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().autograd->clear_grad(p.tensor.get())));
+  }
+  ThisHost().model->params_changed(m);
+  payload->step = ++step_;
+  payload->tokens = static_cast<uint64_t>(count_);
+  payload->seconds = static_cast<double>(NowNs() - begin_ns_) * 1e-9;
+  next_ = batches_end_;
+  batches_ = 0;
+  sum_ = 0;
+  count_ = 0;
+  if (options.save_every != 0 && step_ % options.save_every == 0 && step_ < options.steps) {
+    ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
+  }
+  return out.Emit(call, std::move(payload));
+}
+
+RunState Trainer::State() const {
+  RunState state;
+  state.step = step_;
+  state.next = next_;
+  for (size_t i = 0; i < params_.size(); ++i) {
+    state.tensors.push_back({"param." + params_[i].name, params_[i].tensor});
+    state.tensors.push_back({"mean." + params_[i].name, optimizer_.mean(i)});
+    state.tensors.push_back({"square." + params_[i].name, optimizer_.square(i)});
+  }
+  return state;
+}
+
+Status Trainer::SaveCheckpoint() {
+  return options.has_checkpoints ? SaveState(options.checkpoints, State(), options.keep) : Status();
+}
+
+Status Trainer::SaveOnce(Call& call) {
+  if (saved_) return Status();
+  saved_ = true;
+  ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
+  return options.has_out ? SaveAdapter(model.Get(call)) : Status();
+}
+
+// PEFT's adapter folder: adapter_config.json and adapter_model.safetensors.
+Status Trainer::SaveAdapter(engine_model* m) const {
+  std::vector<std::string> names;
+  std::vector<engine_str> views;
+  std::vector<AtenTensorHandle> handles;
+  std::set<std::string> targets;
+  int64_t rank = 0;
+  for (const Param& p : params_) {
+    names.push_back("base_model.model." + p.name);
+    handles.push_back(p.tensor.get());
+    const size_t at = p.name.find(".lora_A.");
+    if (at == std::string::npos) continue;
+    rank = p.tensor.size(0);
+    targets.insert(
+        p.name.substr(p.name.rfind('.', at - 1) + 1, at - p.name.rfind('.', at - 1) - 1));
+  }
+  if (rank == 0) {
+    return Error(ENGINE_FAILED_PRECONDITION, "out is given, but the model has no LoRA adapter");
+  }
+  // The branches say what they are scaled by; PEFT keeps alpha.
+  double scale = 1;
+  const engine::Model view(m);
+  for (uint32_t i = 0; i < view.Sites().size(); ++i) {
+    const auto* low = view.Extension<engine_low_rank>(i, ENGINE_EXT_LOW_RANK);
+    if (low == nullptr) continue;
+    scale = low->scale;
+    break;
+  }
+  for (const std::string& name : names) views.push_back(Str(name));
+  const std::string file = options.out + "/adapter_model.safetensors";
+  const engine_model_host* api = ThisHost().model;
+  ENGINE_RETURN_IF_ERROR(Status(api->files_write(Str(file), views.data(), handles.data(),
+                                                 static_cast<uint32_t>(handles.size()))));
+  nlohmann::ordered_json config;
+  config["peft_type"] = "LORA";
+  config["task_type"] = "CAUSAL_LM";
+  config["r"] = rank;
+  config["lora_alpha"] = scale * static_cast<double>(rank);
+  config["lora_dropout"] = 0.0;
+  config["bias"] = "none";
+  config["fan_in_fan_out"] = false;
+  config["inference_mode"] = true;
+  config["target_modules"] = targets;
+  const std::string text = config.dump(2) + "\n";
+  const std::string path = options.out + "/adapter_config.json";
+  return Status(api->write_text(Str(path), Str(text)));
+}
+
+}  // namespace engine::trainer

@@ -1,0 +1,234 @@
+// What training rests on, against the plain way to compute it: a loss that never holds its logits,
+// packed examples, batches that are added up (T-12, T-13, T-14 of the training tests). In F64, where
+// a missing term or a wrong divisor cannot hide in rounding.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "engine/model/autograd.h"
+#include "engine/torch_ops.h"
+#include "tests/support.h"
+
+namespace engine::tests {
+namespace {
+
+using Doubles = std::vector<double>;
+
+ops::Tensor Random(const ops::Ints& sizes, uint32_t seed) {
+  ops::Tensor t = ops::Empty(sizes, ENGINE_F64);
+  std::mt19937 random(seed);
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    ops::Data<double>(t)[i] = static_cast<double>(random() % 2001) / 1000 - 1;
+  }
+  return t;
+}
+
+ops::Tensor Ids(const std::vector<std::vector<int64_t>>& rows) {
+  const auto length = static_cast<int64_t>(rows[0].size());
+  ops::Tensor t = ops::Empty({static_cast<int64_t>(rows.size()), length}, ENGINE_I64);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    std::copy(rows[r].begin(), rows[r].end(),
+              ops::Data<int64_t>(t) + static_cast<int64_t>(r) * length);
+  }
+  return t;
+}
+
+Doubles Values(const ops::Tensor& t) {
+  const ops::Tensor flat = ops::Contiguous(ops::Detach(t));
+  return Doubles(ops::Data<double>(flat), ops::Data<double>(flat) + flat.numel());
+}
+
+Doubles Grad(const ops::Tensor& leaf) {
+  AtenTensorHandle handle = nullptr;
+  EXPECT_EQ(model::AutogradHost()->grad_of(leaf.get(), &handle), nullptr);
+  return handle == nullptr ? Doubles() : Values(ops::Tensor(handle));
+}
+
+void ExpectNear(const Doubles& a, const Doubles& b, double bound) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], bound) << "at " << i;
+}
+
+// --- the loss by chunks --------------------------------------------------------------------------
+
+struct HeadResult {
+  double loss;
+  Doubles x, w, unused;
+};
+
+// The loss of x·Wᵀ over the rows that count, scaled by 3, and its gradients. `most` sees how many
+// rows of logits there were at once.
+HeadResult Head(const std::vector<int64_t>& labels, int64_t chunk, int64_t* most) {
+  const auto rows = static_cast<int64_t>(labels.size());
+  const ops::Tensor x = Random({rows, 8}, 1), w = Random({11, 8}, 2), unused = Random({2}, 3);
+  for (const ops::Tensor& t : {x, w, unused}) ops::SetRequiresGrad(t, true);
+  std::vector<std::vector<int64_t>> counted(1), wanted(1);
+  for (int64_t i = 0; i < rows; ++i) {
+    if (labels[static_cast<size_t>(i)] < 0) continue;
+    counted[0].push_back(i);
+    wanted[0].push_back(labels[static_cast<size_t>(i)]);
+  }
+  std::optional<ops::Tensor> sum;
+  *most = 0;
+  if (chunk == 0) {
+    sum = ops::CrossEntropySum(ops::Linear(x, w), ops::Reshape(Ids({labels}), {-1}));
+  } else {
+    const Status status = model::LossByChunks(
+        x, ops::Reshape(Ids(counted), {-1}), ops::Reshape(Ids(wanted), {-1}), {w, unused}, chunk,
+        [&](const ops::Tensor& some, const ops::Tensor& of, std::optional<ops::Tensor>* out) {
+          *most = std::max(*most, some.size(0));
+          *out = ops::CrossEntropySum(ops::Linear(some, w), of);
+          return Status();
+        },
+        &sum);
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  const ops::Tensor scaled = ops::Scale(*sum, 3);
+  EXPECT_EQ(model::AutogradHost()->backward(scaled.get(), nullptr), nullptr);
+  return {Values(*sum)[0], Grad(x), Grad(w), Grad(unused)};
+}
+
+TEST(LossByChunks, IsTheWholeLossAndItsGradients) {
+  std::vector<int64_t> labels(50);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    // The rows from 16 to 32 do not count at all.
+    labels[i] = i % 3 == 0 || (i >= 16 && i < 32) ? -100 : static_cast<int64_t>(i * 7 % 11);
+  }
+  int64_t most = 0;
+  const HeadResult whole = Head(labels, 0, &most);
+  for (const int64_t chunk : {1, 4, 7, 1000}) {
+    const HeadResult parts = Head(labels, chunk, &most);
+    EXPECT_LE(most, chunk);
+    EXPECT_NEAR(parts.loss, whole.loss, 1e-12);
+    ExpectNear(parts.x, whole.x, 1e-12);
+    ExpectNear(parts.w, whole.w, 1e-12);
+    EXPECT_TRUE(parts.unused.empty());
+  }
+}
+
+TEST(LossByChunks, NothingThatCountsIsALossOfZero) {
+  const ops::Tensor x = Random({4, 8}, 1), none = ops::Empty({0}, ENGINE_I64);
+  std::optional<ops::Tensor> sum;
+  const Status status = model::LossByChunks(
+      x, none, none, {}, 4,
+      [](const ops::Tensor&, const ops::Tensor&, std::optional<ops::Tensor>*) {
+        return Error(ENGINE_INTERNAL, "called for no row");
+      },
+      &sum);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(Values(*sum)[0], 0);
+}
+
+// --- packed examples -----------------------------------------------------------------------------
+
+class Packing : public testing::Test {
+ protected:
+  Packing() {
+    WriteToyModel(folder_.Path("toy"));
+    chain_ = std::make_unique<Chain>(
+        "resource { name: \"base\" load { path: \"" + folder_.Path("toy") +
+        "\" dtype: F64 } }\n"
+        "resource { name: \"tuned\" from: \"base\" lora { rank: 4 } }\n");
+    EXPECT_TRUE(chain_->status().ok()) << chain_->status().message();
+    // B begins as zeros, which would hide what goes through A.
+    for (const model::Param& p : Model().params()) {
+      if (!p.trainable) continue;
+      ops::Tensor into = ops::Detach(*p.tensor);
+      ops::CopyInto(into, ops::Scale(Random(ops::Sizes(into), 9), 0.1));
+    }
+  }
+  model::Model& Model() { return chain_->At("tuned"); }
+
+  struct Result {
+    double loss = 0;
+    std::map<std::string, Doubles> grads;
+  };
+  Result Loss(const std::vector<std::vector<int64_t>>& ids,
+              const std::vector<std::vector<int64_t>>& labels,
+              const std::vector<std::vector<int64_t>>& example) {
+    for (const model::Param& p : Model().params()) {
+      if (p.trainable) EXPECT_EQ(model::AutogradHost()->clear_grad(p.tensor->get()), nullptr);
+    }
+    std::optional<ops::Tensor> sum, of;
+    int64_t count = 0;
+    if (!example.empty()) of = Ids(example);
+    const Status status =
+        Model().Loss(Ids(ids), Ids(labels), of ? &*of : nullptr, &sum, &count);
+    EXPECT_TRUE(status.ok()) << status.message();
+    Result result;
+    if (!status.ok()) return result;
+    result.loss = Values(*sum)[0];
+    EXPECT_EQ(model::AutogradHost()->backward(sum->get(), nullptr), nullptr);
+    for (const model::Param& p : Model().params()) {
+      if (p.trainable) result.grads[p.name] = Grad(*p.tensor);
+    }
+    return result;
+  }
+
+ private:
+  TempFolder folder_;
+  std::unique_ptr<Chain> chain_;
+};
+
+TEST_F(Packing, ExamplesOfARowAreAsIfEachWereAlone) {
+  const std::vector<std::vector<int64_t>> examples = {
+      {5, 17, 200, 31}, {9, 8, 7, 6, 5, 4}, {101, 102, 103}};
+  const auto labels_of = [](const std::vector<int64_t>& ids) {
+    std::vector<int64_t> labels(ids.begin() + 1, ids.end());
+    labels.push_back(-100);
+    return labels;
+  };
+  Result alone;
+  for (const auto& ids : examples) {
+    const Result one = Loss({ids}, {labels_of(ids)}, {});
+    alone.loss += one.loss;
+    for (const auto& [name, grad] : one.grads) {
+      Doubles& sum = alone.grads[name];
+      sum.resize(grad.size());
+      for (size_t i = 0; i < grad.size(); ++i) sum[i] += grad[i];
+    }
+  }
+  // Two in the first row, one and the filling in the second.
+  std::vector<std::vector<int64_t>> ids(2), labels(2), example(2);
+  for (size_t e = 0; e < examples.size(); ++e) {
+    const size_t row = e / 2;
+    const std::vector<int64_t> l = labels_of(examples[e]);
+    ids[row].insert(ids[row].end(), examples[e].begin(), examples[e].end());
+    labels[row].insert(labels[row].end(), l.begin(), l.end());
+    example[row].insert(example[row].end(), l.size(), static_cast<int64_t>(e % 2));
+  }
+  ids[1].resize(ids[0].size(), 0);
+  labels[1].resize(ids[0].size(), -100);
+  example[1].resize(ids[0].size(), -1);
+  const Result packed = Loss(ids, labels, example);
+  EXPECT_NEAR(packed.loss, alone.loss, 1e-10);
+  for (const auto& [name, grad] : packed.grads) ExpectNear(grad, alone.grads[name], 1e-10);
+
+  // Without saying which is which they differ: the comparison can fail.
+  EXPECT_GT(std::abs(Loss(ids, labels, {}).loss - alone.loss), 1e-6);
+
+  // Another example's tokens change nothing, to the bit.
+  for (int64_t& label : labels[1]) label = -100;
+  std::fill(labels[0].begin(), labels[0].begin() + 4, -100);
+  const Result second = Loss(ids, labels, example);
+  ids[0][2] = 77;
+  ids[1][0] = 78;
+  const Result other = Loss(ids, labels, example);
+  EXPECT_EQ(other.loss, second.loss);
+  EXPECT_EQ(other.grads, second.grads);
+}
+
+TEST_F(Packing, NumbersThatGoBackAreRefused) {
+  std::optional<ops::Tensor> sum;
+  int64_t count = 0;
+  const ops::Tensor ids = Ids({{1, 2, 3, 4}}), example = Ids({{1, 1, 0, 0}});
+  const Status status = Model().Loss(ids, ids, &example, &sum, &count);
+  EXPECT_EQ(status.code(), ENGINE_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(status.message()).find("not in order: 0 follows 1"), std::string::npos)
+      << status.message();
+}
+
+}  // namespace
+}  // namespace engine::tests
