@@ -230,11 +230,12 @@ TEST(Training, TwentyStepsAreTheSameWithAndWithoutRecomputation) {
     const Status status =
         RunPipeline(Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
                     On("tuned", "small", "lora { rank: 4 }") + lean +
-                    "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR
-                    "/LICENSE\" steps: 20 "
-                    "sequence: 64 batch: 2 lr: 1e-3 out: \"" +
-                    folder.Path(out) + "\" } use: \"" + (lean.empty() ? "tuned" : "lean") +
-                    "\" out: \"steps\" }\n"
+                    "node { name: \"data\" dataset { path: \"" ENGINE_SOURCE_DIR
+                    "/LICENSE\" shape: TEXT shuffle: false epochs: 0 sequence: 64 batch: 2 } "
+                    "use: \"tuned\" out: \"batches\" }\n"
+                    "node { name: \"train\" trainer { steps: 20 lr: 1e-3 out: \"" +
+                    folder.Path(out) + "\" } in: \"batches\" use: \"" +
+                    (lean.empty() ? "tuned" : "lean") + "\" out: \"steps\" }\n"
                     "node { name: \"log\" train_log { path: \"" +
                     folder.Path(out + ".jsonl") + "\" } in: \"steps\" }\n");
     EXPECT_TRUE(status.ok()) << status.message();
@@ -270,10 +271,13 @@ TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
                   On("tuned", "base",
                      "lora { rank: " + number("rank") + " alpha: " + number("alpha") +
                          " seed: " + number("seed") + " }") +
-                  "node { name: \"train\" trainer { data: \"" ENGINE_SOURCE_DIR "/" +
-                  peft["text"].get<std::string>() + "\" steps: " + number("steps") + " sequence: " +
-                  number("sequence") + " batch: " + number("batch") + " lr: " + number("lr") +
-                  " } use: \"tuned\" out: \"steps\" }\n"
+                  "node { name: \"data\" dataset { path: \"" ENGINE_SOURCE_DIR "/" +
+                  peft["text"].get<std::string>() +
+                  "\" shape: TEXT shuffle: false epochs: 0 sequence: " + number("sequence") +
+                  " batch: " + number("batch") +
+                  " } use: \"tuned\" out: \"batches\" }\n"
+                  "node { name: \"train\" trainer { steps: " + number("steps") + " lr: " +
+                  number("lr") + " } use: \"tuned\" in: \"batches\" out: \"steps\" }\n"
                   "node { name: \"log\" train_log { path: \"" +
                   folder.Path("log") + "\" } in: \"steps\" }\n");
   ASSERT_TRUE(status.ok()) << status.message();

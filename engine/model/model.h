@@ -88,9 +88,6 @@ struct Base {
   // Bytes of tensors and packed matrices made so far.
   uint64_t HeldBytes() const;
 
-  // What enters the head: ids through everything before it.
-  Status Hidden(engine_forward* pass, const Tensor& ids, std::optional<Tensor>* x);
-
  private:
   Status PackDense(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
   Status PackStored(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
@@ -152,6 +149,8 @@ class Model : public std::enable_shared_from_this<Model> {
   Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
                  std::optional<Tensor>* out);
   void ParamsChanged();
+  // What enters the head: ids through everything before it.
+  Status Hidden(engine_forward* pass, const Tensor& ids, std::optional<Tensor>* x);
   // See engine_model_host; [site][in], empty where a site was not seen.
   Status InputPeaks(std::span<const int32_t> ids, std::vector<std::vector<float>>* peaks);
 

@@ -2,11 +2,14 @@
 #include "engine/plugin.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "engine/util.hpp"
 #include "examples.h"
 #include "feed.h"
+#include "nlohmann/json.hpp"
 #include "options.engine.hpp"
 #include "source.h"
 #include "spans.h"
@@ -63,6 +66,8 @@ struct Dataset : Node {
     s.skip_bad = options.on_bad == OnBad::SKIP;
     s.seed = options.seed;
     s.start = options.start;
+    if (options.has_resume) ENGINE_RETURN_IF_ERROR(ReadNext(options.resume, &s.start));
+    position_ = s.start;
     s.epochs = options.epochs;
     s.limit = options.limit;
     feed_.emplace(s, [this](uint64_t i, Tokens* tokens, Fate* fate, bool* fatal) {
@@ -92,7 +97,8 @@ struct Dataset : Node {
     payload->ids = b.ids.data();
     payload->labels = b.labels.data();
     payload->example = b.example.empty() ? nullptr : b.example.data();
-    payload->number = number_++;
+    payload->struct_size = sizeof(engine_train_batch);
+    payload->start = std::exchange(position_, b.next);
     payload->next = b.next;
     return out.Emit(call, std::move(payload));
   }
@@ -104,6 +110,21 @@ struct Dataset : Node {
   }
 
  private:
+  // Where the trainer's newest checkpoint goes on, where there is one.
+  static Status ReadNext(const std::string& folder, uint64_t* next) {
+    const std::string latest = folder + "/latest.json";
+    if (!std::filesystem::exists(latest)) return Status();
+    std::string text;
+    ENGINE_RETURN_IF_ERROR(
+        Status(ThisHost().model->read_text(Str(latest), &AppendTo, &text)));
+    const auto j = nlohmann::json::parse(text, nullptr, false);
+    if (!j.is_object() || !j.contains("next") || !j["next"].is_number_unsigned()) {
+      return Error(ENGINE_DATA_LOSS, "'", latest, "' does not say where the data goes on");
+    }
+    *next = j["next"].get<uint64_t>();
+    return Status();
+  }
+
   // What the file is, by its name and what was asked for.
   Status ChooseForm() {
     using Asked = DatasetOptions::Shape;
@@ -253,7 +274,7 @@ struct Dataset : Node {
   std::vector<int32_t> stream_;  // kText
   std::optional<Encoder> encoder_;
   std::optional<Feed> feed_;
-  uint64_t number_ = 0;
+  uint64_t position_ = 0;
 };
 
 }  // namespace engine::data
