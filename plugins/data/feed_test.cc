@@ -151,6 +151,29 @@ TEST(Feed, AFileWithoutUseEndsAndDoesNotSpin) {
               HasSubstr("none of 40 examples is of use: left out of 40 examples: 40 without"));
 }
 
+// The last of one epoch and the first of the next are of no use, as many as there are examples.
+TEST(Feed, AFewGoodExamplesAreEnough) {
+  FeedSettings s = Settings();
+  s.examples = 4;
+  s.rows = 1;
+  s.epochs = 50;
+  Feed sparse(s, [](uint64_t i, Tokens* out, Fate* fate, bool*) {
+    if (i != 2) {
+      *fate = Fate::kShort;
+      return Status();
+    }
+    return Make(2, out, fate, nullptr);
+  });
+  int batches = 0;
+  Batch b;
+  for (bool there = true; there;) {
+    const Status status = sparse.Next(Never, &b, &there);
+    ASSERT_TRUE(status.ok()) << status.message();
+    batches += there ? 1 : 0;
+  }
+  EXPECT_EQ(batches, 50);
+}
+
 TEST(Feed, CancellingEndsALongSearch) {
   int asked = 0;
   Feed feed(Settings(), [](uint64_t, Tokens*, Fate* fate, bool*) {
