@@ -9,7 +9,7 @@ namespace engine::data {
 namespace {
 
 // n tokens base, base + 1, ..., all of which count.
-Tokens Run(int32_t base, int32_t n) {
+Tokens Ramp(int32_t base, int32_t n) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < n; ++i) ids.push_back(base + i);
   const std::vector<bool> counts(ids.size(), true);
@@ -29,11 +29,11 @@ std::string Show(const std::vector<int32_t>& values, uint32_t length) {
 TEST(Packer, OneExampleARowIsFilledUpToTheLongest) {
   Packer packer(2, 10, false);
   EXPECT_TRUE(packer.empty());
-  EXPECT_TRUE(packer.Add(Run(10, 2)));
+  EXPECT_TRUE(packer.Add(Ramp(10, 2)));
   EXPECT_FALSE(packer.full());
-  EXPECT_TRUE(packer.Add(Run(20, 4)));
+  EXPECT_TRUE(packer.Add(Ramp(20, 4)));
   EXPECT_TRUE(packer.full());
-  EXPECT_FALSE(packer.Add(Run(30, 2)));
+  EXPECT_FALSE(packer.Add(Ramp(30, 2)));
   const Batch b = packer.Take();
   EXPECT_EQ(b.rows, 2u);
   EXPECT_EQ(b.length, 4u);
@@ -46,13 +46,13 @@ TEST(Packer, OneExampleARowIsFilledUpToTheLongest) {
 
 TEST(Packer, SharedRowsNeverAskForANeighboursToken) {
   Packer packer(2, 6, true);
-  EXPECT_TRUE(packer.Add(Run(10, 4)));
-  EXPECT_TRUE(packer.Add(Run(20, 3)));  // does not fit into the first
-  EXPECT_TRUE(packer.Add(Run(30, 2)));  // does
+  EXPECT_TRUE(packer.Add(Ramp(10, 4)));
+  EXPECT_TRUE(packer.Add(Ramp(20, 3)));  // does not fit into the first
+  EXPECT_TRUE(packer.Add(Ramp(30, 2)));  // does
   EXPECT_FALSE(packer.full());
-  EXPECT_TRUE(packer.Add(Run(40, 2)));
+  EXPECT_TRUE(packer.Add(Ramp(40, 2)));
   EXPECT_TRUE(packer.full());
-  EXPECT_FALSE(packer.Add(Run(50, 2)));
+  EXPECT_FALSE(packer.Add(Ramp(50, 2)));
   const Batch b = packer.Take();
   EXPECT_EQ(Show(b.ids, b.length), "10 11 12 13 30 31 | 20 21 22 40 41 0");
   EXPECT_EQ(Show(b.labels, b.length), "11 12 13 x 31 x | 21 22 x 41 x x");
@@ -62,7 +62,7 @@ TEST(Packer, SharedRowsNeverAskForANeighboursToken) {
 
 TEST(Packer, ARowOfExactlyTheSequenceIsTaken) {
   Packer packer(1, 5, true);
-  EXPECT_TRUE(packer.Add(Run(1, 5)));
+  EXPECT_TRUE(packer.Add(Ramp(1, 5)));
   EXPECT_TRUE(packer.full());
   EXPECT_EQ(packer.Take().length, 5u);
 }

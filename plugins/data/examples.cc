@@ -21,7 +21,10 @@ Status Bad(const Parts&... parts) {
 
 // A file's words in a message: short, so that a hostile line cannot fill the log.
 std::string Quote(std::string_view words) {
-  return "'" + std::string(words.substr(0, 64)) + (words.size() > 64 ? "..." : "") + "'";
+  std::string out = "'";
+  out += words.substr(0, 64);
+  if (words.size() > 64) out += "...";
+  return out += "'";
 }
 
 std::string TypeName(const Json& j) {

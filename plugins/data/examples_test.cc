@@ -160,7 +160,7 @@ TEST(Examples, WhatIsNoConversationIsNamed) {
   EXPECT_THAT(Read(R"({"instruction": "a", "output": "b", "history": [["q"]]})"),
               HasSubstr("'history' must be a list of pairs"));
   EXPECT_THAT(Read(R"({"conversations": [{"from": "human", "value": "Q"},
-                                         {"from": "function_call", "value": "f(1)"
+                                         {"from": "function_call", "value": "f of 1"
 }]
 })"),
               HasSubstr("error message 2: the function call is no JSON"));

@@ -47,14 +47,14 @@ Status Feed::Next(const std::function<bool()>& cancelled, Batch* out, bool* ther
   if (settings_.limit != 0 && batches_ == settings_.limit) return Status();
   for (; position_ < End() && !packer_.full(); ++position_) {
     if (cancelled()) return Status();
+    if (position_ % settings_.examples == 0) barren_ = 0;
     Tokens* tokens = nullptr;
     Fate fate = Fate::kGood;
     ENGINE_RETURN_IF_ERROR(At(position_, &tokens, &fate));
     if (tokens != nullptr && fate == Fate::kGood) {
       if (!packer_.Add(*tokens)) break;
-      barren_ = 0;
     } else if (++barren_ >= settings_.examples) {
-      // A whole epoch's worth; another would be no better.
+      // All of an epoch; another would be no better.
       return Error(ENGINE_INVALID_ARGUMENT, "none of ", settings_.examples,
                    " examples is of use: ", Told());
     }

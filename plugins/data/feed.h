@@ -50,7 +50,7 @@ class Feed {
   uint64_t batches_ = 0;
   uint64_t seen_ = 0;  // examples that were looked at
   uint64_t bad_ = 0, fates_[4] = {};
-  uint64_t barren_ = 0;  // examples of no use without one of use between
+  uint64_t barren_ = 0;  // examples of no use in this epoch
   std::string first_bad_;
   // The one that found no room in the last batch, to spare making it again.
   uint64_t held_at_ = UINT64_MAX;

@@ -82,7 +82,7 @@ TEST(Feed, AnEpochHoldsEachGoodExampleOnce) {
     for (int32_t i = 1; i < 40; ++i) {
       const bool good = i % 7 != 3 && i % 11 != 5;
       EXPECT_EQ(tokens.count(i), good ? 1u : 0u) << i;
-      if (good) EXPECT_EQ(tokens[i], static_cast<size_t>(2 + i % 5)) << i;
+      EXPECT_EQ(tokens[i], good ? static_cast<size_t>(2 + i % 5) : 0u) << i;
     }
   }
 }
@@ -149,6 +149,29 @@ TEST(Feed, AFileWithoutUseEndsAndDoesNotSpin) {
   bool there = true;
   EXPECT_THAT(std::string(feed.Next(Never, &b, &there).message()),
               HasSubstr("none of 40 examples is of use: left out of 40 examples: 40 without"));
+}
+
+// The last of one epoch and the first of the next are of no use, as many as there are examples.
+TEST(Feed, AFewGoodExamplesAreEnough) {
+  FeedSettings s = Settings();
+  s.examples = 4;
+  s.rows = 1;
+  s.epochs = 50;
+  Feed sparse(s, [](uint64_t i, Tokens* out, Fate* fate, bool*) {
+    if (i != 2) {
+      *fate = Fate::kShort;
+      return Status();
+    }
+    return Make(2, out, fate, nullptr);
+  });
+  int batches = 0;
+  Batch b;
+  for (bool there = true; there;) {
+    const Status status = sparse.Next(Never, &b, &there);
+    ASSERT_TRUE(status.ok()) << status.message();
+    batches += there ? 1 : 0;
+  }
+  EXPECT_EQ(batches, 50);
 }
 
 TEST(Feed, CancellingEndsALongSearch) {

@@ -250,8 +250,9 @@ struct Dataset : Node {
           model_, Str(messages), Str(tools), generate ? ENGINE_CHAT_GENERATE : 0, &AppendTo, text));
     };
     m.encode = [this](std::string_view text, bool special, bool frame, std::vector<int32_t>* ids) {
-      const uint32_t flags =
-          (special ? ENGINE_ENCODE_SPECIAL : 0u) | (frame ? ENGINE_ENCODE_BOS : 0u);
+      uint32_t flags = 0;
+      if (special) flags |= ENGINE_ENCODE_SPECIAL;
+      if (frame) flags |= ENGINE_ENCODE_BOS;
       return engine::Model(model_).Encode(text, flags, ids);
     };
     m.bytes = [this](int32_t id) {

@@ -176,6 +176,8 @@ TEST(Chat, SpecialTokensThatTakeWhiteSpace) {
   Fake fake;
   EXPECT_EQ(Asked(&fake, Chat({"q  <cut>  r", "a <cut>  b", "q", " <cut> "})),
             "a<cut>b<end>|<cut><end>");
+  // Here encoding in pieces would not do.
+  EXPECT_EQ(Asked(&fake, Chat({"q  <cut>  r", "\nHo"})), "\n\nHo<end>");
 }
 
 TEST(Chat, ATextThatTheTokenizerChangesIsEncodedInPieces) {
