@@ -2,14 +2,15 @@
 #ifndef PLUGINS_TRAINER_NODES_H_
 #define PLUGINS_TRAINER_NODES_H_
 
-#include <chrono>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "adamw.h"
-#include "engine/node.hpp"
 #include "engine/ext/draft/model.h"
+#include "engine/node.hpp"
+#include "engine/transform.hpp"
 #include "options.engine.hpp"
 #include "schedule.h"
 #include "state.h"
