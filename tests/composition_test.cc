@@ -227,17 +227,17 @@ TEST(Training, TwentyStepsAreTheSameWithAndWithoutRecomputation) {
   TempFolder folder;
   WriteToyModel(folder.Path("toy"));
   const auto run = [&](const std::string& lean, const std::string& out) {
-    const Status status =
-        RunPipeline(Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
-                    On("tuned", "small", "lora { rank: 4 }") + lean +
-                    "node { name: \"data\" dataset { path: \"" ENGINE_SOURCE_DIR
-                    "/LICENSE\" shape: TEXT shuffle: false epochs: 0 sequence: 64 batch: 2 } "
-                    "use: \"tuned\" out: \"batches\" }\n"
-                    "node { name: \"train\" trainer { steps: 20 lr: 1e-3 out: \"" +
-                    folder.Path(out) + "\" } in: \"batches\" use: \"" +
-                    (lean.empty() ? "tuned" : "lean") + "\" out: \"steps\" }\n"
-                    "node { name: \"log\" train_log { path: \"" +
-                    folder.Path(out + ".jsonl") + "\" } in: \"steps\" }\n");
+    const Status status = RunPipeline(
+        Base(folder.Path("toy")) + On("small", "base", "int8 { }") +
+        On("tuned", "small", "lora { rank: 4 }") + lean +
+        "node { name: \"data\" dataset { path: \"" ENGINE_SOURCE_DIR
+        "/LICENSE\" shape: TEXT shuffle: false epochs: 0 sequence: 64 batch: 2 } "
+        "use: \"tuned\" out: \"batches\" }\n"
+        "node { name: \"train\" trainer { steps: 20 lr: 1e-3 out: \"" +
+        folder.Path(out) + "\" } in: \"batches\" use: \"" + (lean.empty() ? "tuned" : "lean") +
+        "\" out: \"steps\" }\n"
+        "node { name: \"log\" train_log { path: \"" +
+        folder.Path(out + ".jsonl") + "\" } in: \"steps\" }\n");
     EXPECT_TRUE(status.ok()) << status.message();
     std::vector<double> losses;
     std::istringstream lines(ReadFile(folder.Path(out + ".jsonl")));
@@ -276,8 +276,9 @@ TEST(Training, LoraOverDenseFollowsTheLossCurveOfPeft) {
                   "\" shape: TEXT shuffle: false epochs: 0 sequence: " + number("sequence") +
                   " batch: " + number("batch") +
                   " } use: \"tuned\" out: \"batches\" }\n"
-                  "node { name: \"train\" trainer { steps: " + number("steps") + " lr: " +
-                  number("lr") + " } use: \"tuned\" in: \"batches\" out: \"steps\" }\n"
+                  "node { name: \"train\" trainer { steps: " +
+                  number("steps") + " lr: " + number("lr") +
+                  " } use: \"tuned\" in: \"batches\" out: \"steps\" }\n"
                   "node { name: \"log\" train_log { path: \"" +
                   folder.Path("log") + "\" } in: \"steps\" }\n");
   ASSERT_TRUE(status.ok()) << status.message();

@@ -1,6 +1,6 @@
 // What training rests on, against the plain way to compute it: a loss that never holds its logits,
-// packed examples, batches that are added up (T-12, T-13, T-14 of the training tests). In F64, where
-// a missing term or a wrong divisor cannot hide in rounding.
+// packed examples, batches that are added up (T-12, T-13, T-14 of the training tests). In F64,
+// where a missing term or a wrong divisor cannot hide in rounding.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -127,10 +127,10 @@ class Packing : public testing::Test {
  protected:
   Packing() {
     WriteToyModel(folder_.Path("toy"));
-    chain_ = std::make_unique<Chain>(
-        "resource { name: \"base\" load { path: \"" + folder_.Path("toy") +
-        "\" dtype: F64 } }\n"
-        "resource { name: \"tuned\" from: \"base\" lora { rank: 4 } }\n");
+    chain_ =
+        std::make_unique<Chain>("resource { name: \"base\" load { path: \"" + folder_.Path("toy") +
+                                "\" dtype: F64 } }\n"
+                                "resource { name: \"tuned\" from: \"base\" lora { rank: 4 } }\n");
     EXPECT_TRUE(chain_->status().ok()) << chain_->status().message();
     // B begins as zeros, which would hide what goes through A.
     for (const model::Param& p : Model().params()) {
@@ -149,13 +149,13 @@ class Packing : public testing::Test {
               const std::vector<std::vector<int64_t>>& labels,
               const std::vector<std::vector<int64_t>>& example) {
     for (const model::Param& p : Model().params()) {
-      if (p.trainable) EXPECT_EQ(model::AutogradHost()->clear_grad(p.tensor->get()), nullptr);
+      if (!p.trainable) continue;
+      EXPECT_EQ(model::AutogradHost()->clear_grad(p.tensor->get()), nullptr);
     }
     std::optional<ops::Tensor> sum, of;
     int64_t count = 0;
     if (!example.empty()) of = Ids(example);
-    const Status status =
-        Model().Loss(Ids(ids), Ids(labels), of ? &*of : nullptr, &sum, &count);
+    const Status status = Model().Loss(Ids(ids), Ids(labels), of ? &*of : nullptr, &sum, &count);
     EXPECT_TRUE(status.ok()) << status.message();
     Result result;
     if (!status.ok()) return result;

@@ -338,8 +338,7 @@ Status LossByChunks(const torch::stable::Tensor& x, const torch::stable::Tensor&
     Tensor leaf = ToAten(p);
     if (leaf.requires_grad()) leaves.push_back(std::move(leaf));
   }
-  const bool record =
-      at::GradMode::is_enabled() && (hidden.requires_grad() || !leaves.empty());
+  const bool record = at::GradMode::is_enabled() && (hidden.requires_grad() || !leaves.empty());
   // In F64, so that the number of chunks hardly shows.
   Tensor total = at::zeros({}, at::kDouble);
   at::ScalarType dtype = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

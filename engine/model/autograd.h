@@ -22,11 +22,11 @@ const engine_autograd* AutogradHost();
 
 // The sum of `loss` over rows of x [N, hidden], given as `rows` [M] i64 with `labels` [M], at most
 // `chunk` rows at a time. Gradients are computed at once, chunk by chunk, so that neither what
-// `loss` makes of a chunk nor what its backward needs outlives it: what is kept is the gradient of x
-// and of those `params` that the loss depends on.
-using ChunkLoss = std::function<Status(const torch::stable::Tensor& x,
-                                       const torch::stable::Tensor& labels,
-                                       std::optional<torch::stable::Tensor>* sum)>;
+// `loss` makes of a chunk nor what its backward needs outlives it: what is kept is the gradient of
+// x and of those `params` that the loss depends on.
+using ChunkLoss =
+    std::function<Status(const torch::stable::Tensor& x, const torch::stable::Tensor& labels,
+                         std::optional<torch::stable::Tensor>* sum)>;
 Status LossByChunks(const torch::stable::Tensor& x, const torch::stable::Tensor& rows,
                     const torch::stable::Tensor& labels,
                     const std::vector<torch::stable::Tensor>& params, int64_t chunk,

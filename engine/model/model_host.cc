@@ -295,8 +295,8 @@ engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle lab
   return Guard([&] {
     std::optional<Tensor> out, of;
     if (example != nullptr) of = ops::Borrow(example);
-    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels),
-                                          of ? &*of : nullptr, &out, count));
+    ENGINE_RETURN_IF_ERROR(
+        FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), of ? &*of : nullptr, &out, count));
     *sum = ops::Release(*out);
     return Status();
   });

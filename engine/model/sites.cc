@@ -202,8 +202,8 @@ Status FindStretches(const Tensor& example, std::vector<engine_forward::Stretch>
     for (int64_t begin = 0, end = 0; begin < length; begin = end) {
       while (end < length && at[end] == at[begin]) ++end;
       if (end < length && at[end] >= 0 && at[end] < at[begin]) {
-        return Error(ENGINE_INVALID_ARGUMENT, "examples of row ", row, " are not in order: ",
-                     at[end], " follows ", at[begin]);
+        return Error(ENGINE_INVALID_ARGUMENT, "examples of row ", row,
+                     " are not in order: ", at[end], " follows ", at[begin]);
       }
       out->push_back({row, begin, end});
     }

@@ -115,8 +115,7 @@ struct Dataset : Node {
     const std::string latest = folder + "/latest.json";
     if (!std::filesystem::exists(latest)) return Status();
     std::string text;
-    ENGINE_RETURN_IF_ERROR(
-        Status(ThisHost().model->read_text(Str(latest), &AppendTo, &text)));
+    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->read_text(Str(latest), &AppendTo, &text)));
     const auto j = nlohmann::json::parse(text, nullptr, false);
     if (!j.is_object() || !j.contains("next") || !j["next"].is_number_unsigned()) {
       return Error(ENGINE_DATA_LOSS, "'", latest, "' does not say where the data goes on");

@@ -13,9 +13,9 @@ enum class Decay { kConstant, kLinear, kCosine };
 struct Schedule {
   Decay decay = Decay::kConstant;
   double lr = 0;
-  double least = 0;     // of lr, reached at the last step
-  double warmup = 0;    // share of the steps that rise from 0 to lr
-  uint32_t steps = 1;   // of the whole run
+  double least = 0;    // of lr, reached at the last step
+  double warmup = 0;   // share of the steps that rise from 0 to lr
+  uint32_t steps = 1;  // of the whole run
 
   // Of step `step`, from 0.
   double At(uint32_t step) const {

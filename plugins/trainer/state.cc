@@ -6,8 +6,8 @@
 #include <optional>
 #include <system_error>
 
-#include "engine/host.hpp"
 #include "engine/ext/draft/model.h"
+#include "engine/host.hpp"
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"
 
@@ -72,7 +72,8 @@ Status SaveState(const std::string& folder, const RunState& state, uint32_t keep
   const std::string text = j.dump(2) + "\n";
   ENGINE_RETURN_IF_ERROR(Status(api->write_text(Str(latest), Str(text))));
   const std::vector<uint32_t> steps = StepsIn(folder);
-  for (size_t i = 0; i + keep < steps.size(); ++i) fs::remove_all(FolderOf(folder, steps[i]), error);
+  for (size_t i = 0; i + keep < steps.size(); ++i)
+    fs::remove_all(FolderOf(folder, steps[i]), error);
   return Status();
 }
 
@@ -103,13 +104,15 @@ Status LoadState(const std::string& folder, RunState* state, bool* found) {
   ENGINE_RETURN_IF_ERROR(Status(api->files_open(Str(tensors), &opened)));
   const std::unique_ptr<engine_files, void (*)(engine_files*)> files(opened, api->files_close);
   if (api->files_count(files.get()) != state->tensors.size()) {
-    return wrong("holds " + std::to_string(api->files_count(files.get())) + " tensors, and this run "
-                 "trains with " + std::to_string(state->tensors.size()));
+    return wrong("holds " + std::to_string(api->files_count(files.get())) +
+                 " tensors, and this run "
+                 "trains with " +
+                 std::to_string(state->tensors.size()));
   }
   for (NamedTensor& t : state->tensors) {
     AtenTensorHandle handle = nullptr;
-    ENGINE_RETURN_IF_ERROR(Status(
-        api->files_tensor(files.get(), Str(t.name), ops::DtypeOf(t.tensor), &handle)));
+    ENGINE_RETURN_IF_ERROR(
+        Status(api->files_tensor(files.get(), Str(t.name), ops::DtypeOf(t.tensor), &handle)));
     const ops::Tensor saved(handle);
     if (ops::Sizes(saved) != ops::Sizes(t.tensor)) {
       return wrong("holds '" + t.name + "' in another shape than this run trains");

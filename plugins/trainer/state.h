@@ -19,8 +19,8 @@ struct NamedTensor {
 };
 
 struct RunState {
-  uint32_t step = 0;   // steps that are done
-  uint64_t next = 0;   // where the data goes on; see engine_train_batch
+  uint32_t step = 0;  // steps that are done
+  uint64_t next = 0;  // where the data goes on; see engine_train_batch
   std::vector<NamedTensor> tensors;
 };
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"
@@ -72,10 +73,9 @@ Status Trainer::Process(Call& call) {
   const engine_train_batch& batch = *in.Get(call);
   if (step_ >= options.steps) return Status();
   if (batches_ == 0 && step_ == first_step_ && first_step_ > 0 && batch.start != next_) {
-    const Status status =
-        Error(ENGINE_FAILED_PRECONDITION, "the checkpoint goes on at position ", next_,
-              " of the data, but the first batch is of position ", batch.start,
-              "; give the dataset the same folder as resume");
+    const Status status = Error(ENGINE_FAILED_PRECONDITION, "the checkpoint goes on at position ",
+                                next_, " of the data, but the first batch is of position ",
+                                batch.start, "; give the dataset the same folder as resume");
     call.FailRun(status);
     return status;
   }
@@ -92,9 +92,7 @@ Status Trainer::Process(Call& call) {
 }
 
 // An interrupted run keeps what it has trained; a step under way is done again by the next one.
-Status Trainer::Close(Call& call) {
-  return step_ == first_step_ ? Status() : SaveOnce(call);
-}
+Status Trainer::Close(Call& call) { return step_ == first_step_ ? Status() : SaveOnce(call); }
 
 Status Trainer::Accumulate(engine_model* m, const engine_train_batch& batch) {
   const engine_autograd* autograd = ThisHost().autograd;
@@ -134,11 +132,12 @@ Status Trainer::Gradients(std::vector<ops::Tensor>* grads, double* norm) {
     p.moved = p.moved || value > 0;
     squares += value;
   }
-  if (step_ == first_step_ + 1) {
+  // A branch whose second half begins as zeros gives its first half a gradient after one step.
+  if (std::exchange(unproved_, unproved_ && !updated_) && !unproved_) {
     for (const Param& p : params_) {
       if (p.moved) continue;
       return Error(ENGINE_FAILED_PRECONDITION, "parameter '", p.name,
-                   "' had no gradient other than zero in two steps: it does not train");
+                   "' had no gradient other than zero by step ", step_ + 1, ": it does not train");
     }
   }
   *norm = std::sqrt(squares) / static_cast<double>(count_);
@@ -159,6 +158,7 @@ Status Trainer::Step(Call& call) {
       factor *= options.max_grad_norm / payload->grad_norm;
     }
     optimizer_.Step(grads, factor, payload->lr);
+    updated_ = updated_ || payload->lr > 0;
     payload->loss = sum_ / static_cast<double>(count_);
   } else {
     optimizer_.set_steps(step_ + 1);  // nothing in these batches counts

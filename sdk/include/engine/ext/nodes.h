@@ -159,8 +159,8 @@ typedef struct engine_nodes_host {
   engine_status* (*emit)(engine_call* call, uint32_t port, engine_packet* packet, uint64_t group);
   engine_resource* (*resource)(engine_call* call, uint32_t slot); /* NULL: optional, not given */
   uint8_t (*cancelled)(engine_call* call);                        /* long work asks now and then */
-  /* Of a source: it has nothing more to give. Of a node with inputs: the run has what it is for; all
-   * sources stop, and what is under way is finished. */
+  /* Of a source: it has nothing more to give. Of a node with inputs: the run has what it is for;
+   * all sources stop, and what is under way is finished. */
   void (*finish)(engine_call* call);
   /* Takes `status`: widens the failure to the node or the run. */
   void (*fail)(engine_call* call, uint32_t scope, engine_status* status);
