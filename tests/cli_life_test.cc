@@ -132,14 +132,15 @@ TEST_F(CliTest, OutputThatCannotBeWrittenFails) {
 // --- Training
 
 TEST_F(CliTest, TrainedAdaptersRun) {
-  const Outcome train = RunEngine(
-      {"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set", "steps=3", "--set", "sequence=32",
-       "--set", "out=" + Path("adapter"), "--set", "rank=4", "--set", "alpha=8"});
+  const Outcome train =
+      RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "LICENSE", "--set", "steps=3", "--set",
+                 "batch=1", "--set", "sequence=32", "--set", "out=" + Path("adapter"), "--set",
+                 "rank=4", "--set", "alpha=8"});
   ASSERT_EQ(train.code, 0) << train.err;
-  for (const char* step : {"step 1: loss ", "step 2: loss ", "step 3: loss "}) {
+  for (const char* step : {"step 1 of 3: loss ", "step 2 of 3: loss ", "step 3 of 3: loss "}) {
     EXPECT_THAT(train.err, HasSubstr(step));
   }
-  EXPECT_THAT(train.err, Not(HasSubstr("step 4")));
+  EXPECT_THAT(train.err, Not(HasSubstr("step 4 of")));
   const json config = json::parse(ReadAll(Path("adapter/adapter_config.json")));
   EXPECT_EQ(config["peft_type"], "LORA");
   EXPECT_EQ(config["task_type"], "CAUSAL_LM");
@@ -161,8 +162,8 @@ TEST_F(CliTest, TrainedAdaptersRun) {
   EXPECT_EQ(tuned["ids"].size(), 4u);
 
   const Outcome lines =
-      RunEngine({"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set", "steps=2", "--set",
-                 "sequence=16", "--set", "metrics=" + Path("metrics.jsonl")});
+      RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "LICENSE", "--set", "steps=2", "--set",
+                 "sequence=16", "--set", "batch=1", "--set", "metrics=" + Path("metrics.jsonl")});
   ASSERT_EQ(lines.code, 0) << lines.err;
   const std::vector<std::string> metrics = Lines(ReadAll(Path("metrics.jsonl")));
   ASSERT_EQ(metrics.size(), 2u);
@@ -174,20 +175,26 @@ TEST_F(CliTest, TrainedAdaptersRun) {
 }
 
 TEST_F(CliTest, TrainingThatCannotBeIsRefused) {
-  const Outcome bare = RunEngine({"run", "pipelines/train-lora.pbtxt", "LICENSE", "--set",
+  const Outcome bare = RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "LICENSE", "--set",
                                   "tuned.bypass=true", "--set", "sequence=32"});
   EXPECT_EQ(bare.code, 1);
   EXPECT_THAT(bare.err, HasSubstr("the model has nothing to train; put an adapter such as lora"));
-  const Outcome missing = RunEngine({"run", "pipelines/train-lora.pbtxt", "no_such.txt"});
+  const Outcome missing = RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "no_such.txt"});
   EXPECT_EQ(missing.code, 2);
   EXPECT_THAT(missing.err, AllOf(HasSubstr("command line:1:1: error"), HasSubstr("no_such.txt")));
-  const Outcome none = RunEngine({"run", "pipelines/train-lora.pbtxt"});
-  EXPECT_EQ(none.code, 2);
-  EXPECT_THAT(none.err, HasSubstr("\"data\" must be given"));
-  const Outcome brief = RunEngine({"run", "pipelines/train-lora.pbtxt",
-                                   Write("short.txt", "A few words."), "--set", "sequence=32"});
-  EXPECT_EQ(brief.code, 1);
-  EXPECT_THAT(brief.err, testing::ContainsRegex("has [0-9]+ tokens; a sequence takes 32"));
+  const Outcome packed = RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "--set", "pack=ALL"});
+  EXPECT_EQ(packed.code, 2);
+  EXPECT_THAT(packed.err, AllOf(HasSubstr("ALL"), HasSubstr("FILL")));
+  const std::string good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+  const Outcome broken =
+      RunEngine({"run", "pipelines/finetune-qlora.pbtxt",
+                 Write("broken.jsonl", good + "{\"prompt\": \"a\"\n"), "--set", "batch=2"});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_THAT(broken.err, HasSubstr("broken.jsonl:2: "));
+  const Outcome empty =
+      RunEngine({"run", "pipelines/finetune-qlora.pbtxt", Write("empty.jsonl", "")});
+  EXPECT_EQ(empty.code, 1);
+  EXPECT_THAT(empty.err, HasSubstr("empty.jsonl"));
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST_F(CliTest, ExplainTellsWhatEachTransformReplacesInBytes) {
   EXPECT_THAT(plain.out, AllOf(HasSubstr("weights 513.1 MiB"), HasSubstr("30 sites"),
                                HasSubstr("pages of 16 tokens"),
                                HasSubstr("loop.STEP -> forward.STEP"), HasSubstr("feedback")));
-  const Outcome train = RunEngine({"explain", "pipelines/train-lora.pbtxt", "LICENSE"});
+  const Outcome train = RunEngine({"explain", "pipelines/finetune-qlora.pbtxt", "LICENSE"});
   ASSERT_EQ(train.code, 0) << train.err;
   EXPECT_THAT(train.out, AllOf(HasSubstr("int8"), HasSubstr("lora"), HasSubstr("checkpoint"),
                                HasSubstr(" MiB -> ")));

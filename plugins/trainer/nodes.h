@@ -70,8 +70,8 @@ struct Trainer : Node {
   double sum_ = 0;
   int64_t count_ = 0;
   bool saved_ = false;
-  bool updated_ = false;   // some step had a learning rate above zero
-  bool unproved_ = true;   // whether every parameter gets a gradient
+  bool updated_ = false;  // some step had a learning rate above zero
+  bool unproved_ = true;  // whether every parameter gets a gradient
 };
 
 struct Evaluate : Node {

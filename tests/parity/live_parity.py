@@ -81,8 +81,11 @@ def main():
     curve = f"{folder}/curve.json"
     run([sys.executable, f"{HERE}/make_lora_curve.py", model_path, f"{source}/LICENSE", curve])
     losses = json.load(open(curve))["losses"]
-    run([engine, "run", f"{source}/pipelines/train-lora.pbtxt", f"{source}/LICENSE",
+    run([engine, "run", f"{source}/pipelines/finetune-qlora.pbtxt", f"{source}/LICENSE",
          "--set", f"model={model_path}", "--set", "sequence=64", "--set", "small.bypass=true",
+         *(word for setting in ("steps=20", "batch=1", "lr=1e-4", "shuffle=false", "pack=NONE",
+                                "train.trainer.schedule=CONSTANT", "train.trainer.warmup_ratio=0",
+                                "train.trainer.max_grad_norm=0") for word in ("--set", setting)),
          "--set", f"metrics={folder}/metrics.jsonl", "--set", f"out={folder}/ours"])
     ours = [json.loads(line)["loss"] for line in open(f"{folder}/metrics.jsonl")]
     worst = max(abs(a - b) for a, b in zip(ours, losses))
