@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <random>
+#include <sstream>
 
 #include "engine/model/autograd.h"
 #include "engine/torch_ops.h"
@@ -228,6 +232,111 @@ TEST_F(Packing, NumbersThatGoBackAreRefused) {
   EXPECT_EQ(status.code(), ENGINE_INVALID_ARGUMENT);
   EXPECT_NE(std::string(status.message()).find("not in order: 0 follows 1"), std::string::npos)
       << status.message();
+}
+
+// --- whole runs ----------------------------------------------------------------------------------
+
+class Runs : public testing::Test {
+ protected:
+  Runs() {
+    WriteToyModel(Path("toy"));
+    std::ofstream data(Path("data.jsonl"));
+    // Completions of 1 to 9 tokens: batches whose labels differ much in number.
+    for (int i = 0; i < 24; ++i) {
+      data << R"({"prompt": "p)" << i << R"(", "completion": ")"
+           << std::string(static_cast<size_t>(1 + i * 5 % 9), static_cast<char>('a' + i % 9))
+           << "\"}\n";
+    }
+  }
+  std::string Path(const std::string& name) const { return folder_.Path(name); }
+
+  struct Lines {
+    std::vector<std::string> steps;  // without what time decides
+    std::string adapter;             // bytes of its tensors
+    Status status;
+  };
+  Lines Run(const std::string& name, const std::string& dataset, const std::string& trainer) {
+    Lines out;
+    std::filesystem::remove(Path(name + ".jsonl"));
+    out.status = RunPipeline(
+        "resource { name: \"base\" load { path: \"" + Path("toy") + "\" dtype: F64 } }\n" +
+        "resource { name: \"tuned\" from: \"base\" lora { rank: 4 } }\n" +
+        "node { name: \"data\" dataset { path: \"" + Path("data.jsonl") +
+        "\" epochs: 0 sequence: 32 " + dataset + " } use: \"tuned\" out: \"batches\" }\n" +
+        "node { name: \"train\" trainer { out: \"" + Path(name) + "\" " + trainer +
+        " } in: \"batches\" use: \"tuned\" out: \"steps\" }\n" +
+        "node { name: \"log\" train_log { path: \"" + Path(name + ".jsonl") +
+        "\" } in: \"steps\" }\n");
+    std::istringstream lines(ReadFile(Path(name + ".jsonl")));
+    for (std::string line; std::getline(lines, line);) {
+      auto j = nlohmann::ordered_json::parse(line);
+      j.erase("seconds");
+      j.erase("peak_bytes");
+      out.steps.push_back(j.dump());
+    }
+    if (out.status.ok()) out.adapter = ReadFile(Path(name + "/adapter_model.safetensors"));
+    return out;
+  }
+  static double Loss(const std::string& line) { return nlohmann::json::parse(line)["loss"]; }
+
+ private:
+  TempFolder folder_;
+};
+
+TEST_F(Runs, BatchesThatAreAddedUpAreOneLargeBatch) {
+  const Lines one = Run("one", "batch: 6 shuffle: false", "steps: 5 lr: 1e-2");
+  const Lines six = Run("six", "batch: 1 shuffle: false", "steps: 5 lr: 1e-2 accumulate: 6");
+  ASSERT_TRUE(one.status.ok() && six.status.ok()) << one.status.message() << six.status.message();
+  ASSERT_EQ(one.steps.size(), 5u);
+  ASSERT_EQ(six.steps.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(Loss(one.steps[i]), Loss(six.steps[i]), 1e-12) << "step " << i + 1;
+  }
+  // A mean of means, as it was long done elsewhere, is another number.
+  const Lines apart = Run("apart", "batch: 1 shuffle: false", "steps: 6 lr: 0");
+  double mean = 0;
+  for (const std::string& line : apart.steps) mean += Loss(line) / 6;
+  EXPECT_GT(std::abs(mean - Loss(one.steps[0])), 1e-4);
+  EXPECT_LT(Loss(one.steps[4]), Loss(one.steps[0])) << "nothing is learnt";
+}
+
+TEST_F(Runs, GoingOnIsAsNeverHavingStopped) {
+  const std::string data = "batch: 3 seed: 7 pack: FILL";
+  const std::string train =
+      "lr: 1e-2 accumulate: 2 schedule: COSINE warmup_ratio: 0.2 max_grad_norm: 0.5 ";
+  const Lines whole = Run("whole", data, train + "steps: 9");
+  ASSERT_TRUE(whole.status.ok()) << whole.status.message();
+  ASSERT_EQ(whole.steps.size(), 9u);
+
+  // Stopped after 4 of 9 steps, in the middle of the fifth: the fifth batch is let in, no sixth.
+  const std::string kept = " checkpoints: \"" + Path("kept") + "\" save_every: 2 ";
+  const std::string resume = " resume: \"" + Path("kept") + "\" ";
+  const Lines first = Run("first", data + resume + "limit: 9", train + kept + "steps: 9");
+  ASSERT_TRUE(first.status.ok()) << first.status.message();
+  EXPECT_EQ(first.steps, std::vector<std::string>(whole.steps.begin(), whole.steps.begin() + 4));
+  const Lines second = Run("second", data + resume, train + kept + "steps: 9");
+  ASSERT_TRUE(second.status.ok()) << second.status.message();
+  EXPECT_EQ(second.steps, std::vector<std::string>(whole.steps.begin() + 4, whole.steps.end()));
+  EXPECT_TRUE(second.adapter == whole.adapter) << "the adapters differ";
+  // Two are kept, and nothing half written.
+  size_t folders = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(Path("kept"))) {
+    folders += entry.is_directory();
+  }
+  EXPECT_EQ(folders, 2u);
+
+  // Another place in the data is noticed.
+  const Lines astray = Run("astray", data + " start: 1", train + kept + "steps: 12");
+  EXPECT_FALSE(astray.status.ok());
+  EXPECT_NE(std::string(astray.status.message()).find("give the dataset the same folder as resume"),
+            std::string::npos)
+      << astray.status.message();
+  // So is the state of another adapter, and what is no state at all.
+  std::ofstream(Path("kept/latest.json")) << "{}";
+  const Lines nonsense = Run("nonsense", data, train + kept + "steps: 12");
+  EXPECT_NE(std::string(nonsense.status.message()).find("latest.json' is none of the format"),
+            std::string::npos)
+      << nonsense.status.message();
 }
 
 }  // namespace

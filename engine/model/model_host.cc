@@ -421,12 +421,16 @@ engine_status* FilesTensor(const engine_files* files, engine_str name, uint32_t 
     if (stored == nullptr) {
       return Error(ENGINE_NOT_FOUND, "the file has no tensor '", View(name), "'");
     }
-    std::vector<float> values;
-    ENGINE_RETURN_IF_ERROR(files->file->Read(*stored, &values));
-    const Tensor tensor = ops::Empty(stored->shape, ENGINE_F32);
-    std::copy(values.begin(), values.end(), ops::Data<float>(tensor));
-    *out = ops::Release(ops::To(tensor, dtype));
-    return Status();
+    const auto read = [&]<typename T>(std::vector<T> values, uint32_t as) -> Status {
+      ENGINE_RETURN_IF_ERROR(files->file->Read(*stored, &values));
+      const Tensor tensor = ops::Empty(stored->shape, as);
+      std::copy(values.begin(), values.end(), ops::Data<T>(tensor));
+      *out = ops::Release(ops::To(tensor, dtype));
+      return Status();
+    };
+    // F64 is read as it is.
+    return dtype == ENGINE_F64 ? read(std::vector<double>(), ENGINE_F64)
+                               : read(std::vector<float>(), ENGINE_F32);
   });
 }
 

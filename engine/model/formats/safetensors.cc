@@ -229,6 +229,14 @@ const SafetensorsTensor* SafetensorsFile::Find(std::string_view name) const {
 }
 
 Status SafetensorsFile::Read(const SafetensorsTensor& tensor, std::vector<float>* out) const {
+  return ReadAs(tensor, out);
+}
+Status SafetensorsFile::Read(const SafetensorsTensor& tensor, std::vector<double>* out) const {
+  return ReadAs(tensor, out);
+}
+
+template <typename T>
+Status SafetensorsFile::ReadAs(const SafetensorsTensor& tensor, std::vector<T>* out) const {
   if (!tensor.floating) {
     return Error(ENGINE_INVALID_ARGUMENT, "tensor '", Printable(tensor.name), "' of '",
                  file_->path(), "' holds ", tensor.dtype, "; floating-point numbers are needed");

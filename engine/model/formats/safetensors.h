@@ -41,11 +41,14 @@ class SafetensorsFile {
   const SafetensorsTensor* Find(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
-  // All elements as float. An error when the tensor does not hold floating-point numbers, or when
-  // the file was truncated since.
+  // All elements as float or double. An error when the tensor does not hold floating-point numbers,
+  // or when the file was truncated since.
   Status Read(const SafetensorsTensor& tensor, std::vector<float>* out) const;
+  Status Read(const SafetensorsTensor& tensor, std::vector<double>* out) const;
 
  private:
+  template <typename T>
+  Status ReadAs(const SafetensorsTensor& tensor, std::vector<T>* out) const;
   SafetensorsFile() = default;
   Status Parse();
 
