@@ -174,6 +174,26 @@ TEST_F(CliTest, TrainedAdaptersRun) {
   EXPECT_GT(second["grad_norm"], 0.0);
 }
 
+TEST_F(CliTest, TuningIsSeenInWhatWasHeldOut) {
+  const auto loss = [&](const std::string& set) {
+    const Outcome run = RunEngine(
+        {"run", "pipelines/evaluate.pbtxt", "--set", set, "--set", "out=" + Path("loss.json")});
+    EXPECT_EQ(run.code, 0) << run.err;
+    const json figures = json::parse(ReadAll(Path("loss.json")));
+    EXPECT_EQ(figures["tokens"], 325);  // of 20 answers and the tokens that end them
+    return figures["loss"].get<double>();
+  };
+  const Outcome train =
+      RunEngine({"run", "pipelines/finetune-lora.pbtxt", "--set", "steps=8", "--set", "batch=2",
+                 "--set", "lr=3e-3", "--set", "out=" + Path("tuned")});
+  ASSERT_EQ(train.code, 0) << train.err;
+  EXPECT_LT(loss("adapter=" + Path("tuned")), 0.5 * loss("plain=true"));
+  const json answer =
+      Object("What is the capital of Scotland?", {"adapter=" + Path("tuned"), "max_tokens=6"},
+             "pipelines/generate-lora.pbtxt");
+  EXPECT_THAT(answer["text"].get<std::string>(), testing::StartsWith("Short: "));
+}
+
 TEST_F(CliTest, TrainingThatCannotBeIsRefused) {
   const Outcome bare = RunEngine({"run", "pipelines/finetune-qlora.pbtxt", "LICENSE", "--set",
                                   "tuned.bypass=true", "--set", "sequence=32"});

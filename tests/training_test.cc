@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "engine/model/autograd.h"
+#include "engine/model/extensions.h"
 #include "engine/torch_ops.h"
 #include "tests/support.h"
 
@@ -255,12 +256,13 @@ class Runs : public testing::Test {
     std::string adapter;             // bytes of its tensors
     Status status;
   };
-  Lines Run(const std::string& name, const std::string& dataset, const std::string& trainer) {
+  Lines Run(const std::string& name, const std::string& dataset, const std::string& trainer,
+            const std::string& lora = "rank: 4") {
     Lines out;
     std::filesystem::remove(Path(name + ".jsonl"));
     out.status = RunPipeline(
         "resource { name: \"base\" load { path: \"" + Path("toy") + "\" dtype: F64 } }\n" +
-        "resource { name: \"tuned\" from: \"base\" lora { rank: 4 } }\n" +
+        "resource { name: \"tuned\" from: \"base\" lora { " + lora + " } }\n" +
         "node { name: \"data\" dataset { path: \"" + Path("data.jsonl") +
         "\" epochs: 0 sequence: 32 " + dataset + " } use: \"tuned\" out: \"batches\" }\n" +
         "node { name: \"train\" trainer { out: \"" + Path(name) + "\" " + trainer +
@@ -337,6 +339,40 @@ TEST_F(Runs, GoingOnIsAsNeverHavingStopped) {
   EXPECT_NE(std::string(nonsense.status.message()).find("latest.json' is none of the format"),
             std::string::npos)
       << nonsense.status.message();
+}
+
+TEST_F(Runs, BranchesOfDifferentRanksAreSavedAndLoaded) {
+  const std::string lora =
+      "rank: 4 alpha: 8 rslora: true rank_pattern: \"q_proj=6\" "
+      "rank_pattern: \"model.layers.2.mlp.*=2\" alpha_pattern: \"up_proj=32\"";
+  const Lines run = Run("mixed", "batch: 2", "steps: 3 lr: 1e-2", lora);
+  ASSERT_TRUE(run.status.ok()) << run.status.message();
+  const std::string base =
+      "resource { name: \"base\" load { path: \"" + Path("toy") + "\" dtype: F64 } }\n";
+  Chain made(base + "resource { name: \"tuned\" from: \"base\" lora { " + lora + " } }\n");
+  Chain loaded(base + "resource { name: \"tuned\" from: \"base\" lora { adapter: \"" +
+               Path("mixed") + "\" } }\n");
+  ASSERT_TRUE(loaded.status().ok()) << loaded.status().message();
+  std::map<std::pair<uint32_t, double>, int> kinds;
+  for (uint32_t i = 0; i < loaded.At("tuned").sites().size(); ++i) {
+    const auto* want = model::Ask<engine_low_rank>(made.At("tuned").impl(i), ENGINE_EXT_LOW_RANK);
+    const auto* got = model::Ask<engine_low_rank>(loaded.At("tuned").impl(i), ENGINE_EXT_LOW_RANK);
+    ASSERT_EQ(want == nullptr, got == nullptr);
+    if (want == nullptr) continue;
+    EXPECT_EQ(got->rank, want->rank);
+    EXPECT_NEAR(got->scale, want->scale, 1e-12 * want->scale);
+    ++kinds[{want->rank, std::round(want->scale * 1e6)}];
+  }
+  EXPECT_EQ(kinds.size(), 5u) << "plain, q_proj, up_proj, and the third block's two";
+
+  const Lines wrong = Run("wrong", "batch: 2", "steps: 3", "rank_pattern: \"q_porj=6\"");
+  EXPECT_NE(std::string(wrong.status.message()).find("pattern \"q_porj\" matches no linear"),
+            std::string::npos)
+      << wrong.status.message();
+  const Lines none = Run("none", "batch: 2", "steps: 3", "rank_pattern: \"q_proj=0\"");
+  EXPECT_NE(std::string(none.status.message()).find("\"q_proj=0\" is no exception such as"),
+            std::string::npos)
+      << none.status.message();
 }
 
 }  // namespace

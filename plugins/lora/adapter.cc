@@ -11,6 +11,14 @@ namespace {
 
 constexpr char kPrefix[] = "base_model.model.";
 
+// As PEFT matches a pattern: the whole name, or its end after a dot.
+bool EndsAt(std::string_view pattern, std::string_view site) {
+  if (site.size() < pattern.size() || site.substr(site.size() - pattern.size()) != pattern) {
+    return false;
+  }
+  return site.size() == pattern.size() || site[site.size() - pattern.size() - 1] == '.';
+}
+
 }  // namespace
 
 Adapter::~Adapter() {
@@ -38,20 +46,38 @@ Status Adapter::Open(const std::string& folder, std::unique_ptr<Adapter>* out) {
       config["r"].get<uint64_t>() > 65536) {
     return wrong("r must be a whole number from 1 to 65536");
   }
-  adapter->rank_ = config["r"].get<uint32_t>();
+  adapter->rules_.rank = config["r"].get<uint32_t>();
   if (!config.contains("lora_alpha") || !config["lora_alpha"].is_number()) {
     return wrong("lora_alpha must be a number");
   }
-  adapter->alpha_ = config["lora_alpha"].get<double>();
+  adapter->rules_.alpha = config["lora_alpha"].get<double>();
   // Settings that change the function and are not computed here.
-  for (const char* key : {"use_dora", "use_rslora", "fan_in_fan_out", "lora_bias"}) {
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"}) {
     if (config.contains(key) && config[key].is_boolean() && config[key].get<bool>()) {
       return wrong(std::string(key) + " is true, which is not supported");
     }
   }
+  BranchRules& rules = adapter->rules_;
+  rules.rslora = config.value("use_rslora", false);
+  rules.matches = &EndsAt;
   for (const char* key : {"rank_pattern", "alpha_pattern"}) {
-    if (config.contains(key) && config[key].is_object() && !config[key].empty()) {
-      return wrong(std::string(key) + " is not empty, which is not supported");
+    if (!config.contains(key) || !config[key].is_object()) continue;
+    const bool ranks = key[0] == 'r';
+    for (const auto& [name, value] : config[key].items()) {
+      const std::string where = std::string(key) + " of \"" + name.substr(0, 100) + "\"";
+      // PEFT reads names as regular expressions; the plain ones are what its tools write.
+      if (name.empty() || name.find_first_of("^$*+?()[]{}|\\") != std::string::npos) {
+        return wrong(where + " is a regular expression, which is not supported");
+      }
+      const bool good = ranks ? value.is_number_unsigned() && value > 0 && value <= kMostRank
+                              : value.is_number() && value > 0 && value <= kMostAlpha;
+      if (!good)
+        return wrong(where + " must be a " + (ranks ? "whole number" : "number") + " above 0");
+      if (ranks) {
+        rules.ranks.emplace_back(name, value.get<uint32_t>());
+      } else {
+        rules.alphas.emplace_back(name, value.get<double>());
+      }
     }
   }
   const std::string tensors = folder + "/adapter_model.safetensors";

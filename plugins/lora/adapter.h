@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "branch.h"
 #include "engine/host.hpp"
 #include "engine/status.hpp"
 
@@ -17,8 +18,7 @@ class Adapter {
   static Status Open(const std::string& folder, std::unique_ptr<Adapter>* out);
   ~Adapter();
 
-  uint32_t rank() const { return rank_; }
-  double alpha() const { return alpha_; }
+  const BranchRules& rules() const { return rules_; }
   // True when the file has both tensors for that linear.
   bool Has(std::string_view site) const;
   // A copy of lora_A or lora_B of a linear, in that dtype. Values that are not finite are refused.
@@ -34,8 +34,7 @@ class Adapter {
   std::string folder_;
   engine_files* files_ = nullptr;
   std::vector<std::string> names_;
-  uint32_t rank_ = 0;
-  double alpha_ = 0;
+  BranchRules rules_;
 };
 
 }  // namespace engine::lora

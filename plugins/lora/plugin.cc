@@ -2,6 +2,7 @@
 #include "engine/plugin.hpp"
 
 #include <cmath>
+#include <utility>
 
 #include "adapter.h"
 #include "engine/philox.hpp"
@@ -53,16 +54,25 @@ struct Lora : Transform {
   ENGINE_OPTIONS(LoraOptions)
 
   Status Prepare() override {
-    rank_ = options.rank;
-    alpha_ = options.alpha;
+    rules_ = {options.rank, options.alpha, options.rslora, {}, {}, &MatchesSite};
+    std::pair<std::string, double> exception;
+    for (const std::string& text : options.rank_pattern) {
+      ENGINE_RETURN_IF_ERROR(ParseException(text, kMostRank, true, &exception));
+      rules_.ranks.emplace_back(exception.first, static_cast<uint32_t>(exception.second));
+    }
+    for (const std::string& text : options.alpha_pattern) {
+      ENGINE_RETURN_IF_ERROR(ParseException(text, kMostAlpha, false, &exception));
+      rules_.alphas.push_back(exception);
+    }
     if (!options.has_adapter) return Status();
-    if (options.has_rank || options.has_alpha || !options.targets.empty()) {
+    if (options.has_rank || options.has_alpha || options.has_rslora || !options.targets.empty() ||
+        !rules_.ranks.empty() || !rules_.alphas.empty()) {
       return Error(ENGINE_INVALID_ARGUMENT,
-                   "rank, alpha and targets are the adapter's own; leave them out beside adapter");
+                   "rank, alpha, rslora, targets and their patterns are the adapter's own; leave "
+                   "them out beside adapter");
     }
     ENGINE_RETURN_IF_ERROR(Adapter::Open(options.adapter, &adapter_));
-    rank_ = adapter_->rank();
-    alpha_ = adapter_->alpha();
+    rules_ = adapter_->rules();
     return Status();
   }
 
@@ -80,24 +90,31 @@ struct Lora : Transform {
     const int64_t bytes = DtypeBytes(model.Info().dtype);
     const std::vector<engine_site_info> sites = model.Sites();
     std::vector<std::string> linears;
-    std::vector<bool> met(options.targets.size());
+    std::vector<std::string> patterns = options.targets;
+    if (adapter_ == nullptr) {
+      for (const auto& [pattern, rank] : rules_.ranks) patterns.push_back(pattern);
+      for (const auto& [pattern, alpha] : rules_.alphas) patterns.push_back(pattern);
+    }
+    std::vector<bool> met(patterns.size());
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind == ENGINE_SITE_LINEAR) linears.emplace_back(View(sites[i].name));
       for (size_t t = 0; t < met.size(); ++t) {
         met[t] = met[t] || (sites[i].kind == ENGINE_SITE_LINEAR &&
-                            MatchesSite(options.targets[t], View(sites[i].name)));
+                            MatchesSite(patterns[t], View(sites[i].name)));
       }
       if (!Wanted(sites[i])) continue;
       char note[96];
-      std::snprintf(note, sizeof note, "low-rank branch, rank %u, scale %g", rank_, alpha_ / rank_);
+      const Branch branch = rules_.Of(View(sites[i].name));
+      std::snprintf(note, sizeof note, "low-rank branch, rank %u, scale %g", branch.rank,
+                    branch.scale);
       ENGINE_RETURN_IF_ERROR(
-          diff.Replace(i, note, 0, (sites[i].in + sites[i].out) * int64_t{rank_} * bytes));
+          diff.Replace(i, note, 0, (sites[i].in + sites[i].out) * int64_t{branch.rank} * bytes));
     }
     for (size_t t = 0; t < met.size(); ++t) {
       if (!met[t]) {
-        return Error(ENGINE_NOT_FOUND, "target \"", options.targets[t],
-                     "\" matches no linear; there are for instance ", linears.front(), " and ",
-                     linears.back());
+        return Error(ENGINE_NOT_FOUND, t < options.targets.size() ? "target \"" : "pattern \"",
+                     patterns[t], "\" matches no linear; there are for instance ", linears.front(),
+                     " and ", linears.back());
       }
     }
     if (adapter_ != nullptr) {
@@ -116,7 +133,8 @@ struct Lora : Transform {
     site.struct_size = sizeof site;
     ENGINE_RETURN_IF_ERROR(Status(Model::Api()->site(model.get(), index, &site)));
     const uint32_t dtype = model.Info().dtype;
-    const auto rank = static_cast<int64_t>(rank_);
+    const Branch branch = rules_.Of(View(site.name));
+    const auto rank = static_cast<int64_t>(branch.rank);
     std::optional<ops::Tensor> a, b;
     if (adapter_ != nullptr) {
       AtenTensorHandle handle = nullptr;
@@ -149,7 +167,7 @@ struct Lora : Transform {
       ENGINE_RETURN_IF_ERROR(
           Status(Model::Api()->param_add(model.get(), &info, ops::Release(tensor))));
     }
-    *out = std::make_unique<LoraLinear>(model.Impl(index), *a, *b, alpha_ / rank_);
+    *out = std::make_unique<LoraLinear>(model.Impl(index), *a, *b, branch.scale);
     return Status();
   }
 
@@ -166,8 +184,7 @@ struct Lora : Transform {
     return ops::To(a, dtype);
   }
 
-  uint32_t rank_ = 0;
-  double alpha_ = 0;
+  BranchRules rules_;
   std::unique_ptr<Adapter> adapter_;
 };
 

@@ -208,28 +208,30 @@ Status Trainer::SaveAdapter(engine_model* m) const {
   std::vector<std::string> names;
   std::vector<engine_str> views;
   std::vector<AtenTensorHandle> handles;
-  std::set<std::string> targets;
-  int64_t rank = 0;
   for (const Param& p : params_) {
     names.push_back("base_model.model." + p.name);
     handles.push_back(p.tensor.get());
-    const size_t at = p.name.find(".lora_A.");
-    if (at == std::string::npos) continue;
-    rank = p.tensor.size(0);
-    targets.insert(
-        p.name.substr(p.name.rfind('.', at - 1) + 1, at - p.name.rfind('.', at - 1) - 1));
   }
-  if (rank == 0) {
-    return Error(ENGINE_FAILED_PRECONDITION, "out is given, but the model has no LoRA adapter");
-  }
-  // The branches say what they are scaled by; PEFT keeps alpha.
-  double scale = 1;
+  // Of every branch: its linear, its rank, and the alpha that gives its scale.
+  std::set<std::string> targets;
+  std::map<std::string, std::pair<int64_t, double>> branches;
   const engine::Model view(m);
-  for (uint32_t i = 0; i < view.Sites().size(); ++i) {
+  const std::vector<engine_site_info> sites = view.Sites();
+  for (uint32_t i = 0; i < sites.size(); ++i) {
     const auto* low = view.Extension<engine_low_rank>(i, ENGINE_EXT_LOW_RANK);
     if (low == nullptr) continue;
-    scale = low->scale;
-    break;
+    const std::string name(View(sites[i].name));
+    branches[name] = {low->rank, low->scale * static_cast<double>(low->rank)};
+    targets.insert(name.substr(name.rfind('.') + 1));
+  }
+  if (branches.empty()) {
+    return Error(ENGINE_FAILED_PRECONDITION, "out is given, but the model has no LoRA adapter");
+  }
+  const auto [rank, alpha] = branches.begin()->second;
+  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = ranks;
+  for (const auto& [name, branch] : branches) {
+    if (branch.first != rank) ranks[name] = branch.first;
+    if (branch.second != alpha) alphas[name] = branch.second;
   }
   for (const std::string& name : names) views.push_back(Str(name));
   const std::string file = options.out + "/adapter_model.safetensors";
@@ -240,7 +242,9 @@ Status Trainer::SaveAdapter(engine_model* m) const {
   config["peft_type"] = "LORA";
   config["task_type"] = "CAUSAL_LM";
   config["r"] = rank;
-  config["lora_alpha"] = scale * static_cast<double>(rank);
+  config["lora_alpha"] = alpha;
+  if (!ranks.empty()) config["rank_pattern"] = ranks;
+  if (!alphas.empty()) config["alpha_pattern"] = alphas;
   config["lora_dropout"] = 0.0;
   config["bias"] = "none";
   config["fan_in_fan_out"] = false;
