@@ -13,6 +13,7 @@
 
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
+#include "engine/model/block_cache.h"
 #include "engine/status.hpp"
 
 namespace engine::model {
@@ -398,6 +399,7 @@ std::unique_ptr<runtime::ThreadState> CaptureThreadState() {
 }
 
 void SetComputeThreads(int threads) {
+  InstallTensorMemory();
   at::set_num_threads(threads);
   kernels::SetPoolThreads(threads);
   kernels::SetParallel(&kernels::PoolParallel);

@@ -16,8 +16,9 @@ Status ParseException(const std::string& text, double most, bool whole,
            (!whole || value == std::floor(value));
   }
   if (!good) {
-    return Error(ENGINE_INVALID_ARGUMENT, "\"", text, "\" is no exception such as \"q_proj=16\": a ",
-                 whole ? "whole number" : "number", " above 0 and at most ", most, " after '='");
+    return Error(ENGINE_INVALID_ARGUMENT, "\"", text,
+                 "\" is no exception such as \"q_proj=16\": a ", whole ? "whole number" : "number",
+                 " above 0 and at most ", most, " after '='");
   }
   *out = {text.substr(0, at), value};
   return Status();
