@@ -84,8 +84,14 @@ bench-curves: $(Q8_0)
 bench-serving: bench-decode bench-depth bench-prefill bench-batch bench-prefix bench-session \
  bench-load bench-curves
 
+# Beside PEFT, which `make parity` installs.
+bench-train: build
+	@mkdir -p bench/results/training
+	@python3 bench/train_vs_peft.py $(BUILD)/bin/engine $(Q4_1) .deps/peers/bin/python \
+	 bench/results/training/lora.json $(ROUNDS)
+
 performance:
 	@python3 bench/make_tables.py $(SERVING) docs/performance.md
 
-.PHONY: bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
+.PHONY: bench-train bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
  bench-load bench-memory bench-curves bench-serving performance

@@ -10,6 +10,8 @@ depend on the order in which a processor's BLAS adds: that is what can be kept i
 import argparse
 import json
 import os
+import resource
+import time
 
 import numpy as np
 import torch
@@ -54,6 +56,9 @@ def main():
     parser.add_argument("--alpha", type=float, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--measure", action="store_true",
+                        help="also keep the seconds of each step and the peak of memory")
     args = parser.parse_args()
     ids = load_tokenizer(args.model)(open(args.text).read(), add_special_tokens=False)["input_ids"]
     dtype = getattr(torch, args.dtype)
@@ -72,12 +77,16 @@ def main():
         draws = philox(args.seed, fnv1a(site + ".lora_A.weight"), a.numel())
         with torch.no_grad():
             a.copy_(torch.from_numpy((2 * draws - 1) * bound).reshape(a.shape).to(dtype))
+    if args.checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=args.lr, foreach=False)
-    losses = []
+    losses, seconds = [], []
     starts = len(ids) - args.sequence
     for step in range(args.steps):
+        began = time.monotonic()
         begins = [(step * args.batch + b) * args.sequence % starts for b in range(args.batch)]
         x = torch.tensor([ids[i:i + args.sequence] for i in begins])
         # transformers' own loss rounds the logits to float32.
@@ -87,11 +96,16 @@ def main():
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(float(loss.item()))
+        seconds.append(time.monotonic() - began)
         print(step + 1, losses[-1], flush=True)
+    measured = {}
+    if args.measure:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        measured = dict(seconds=seconds, peak_bytes=peak)
     with open(args.out, "w") as f:
         json.dump(dict(steps=args.steps, sequence=args.sequence, batch=args.batch, lr=args.lr,
                        rank=args.rank, alpha=args.alpha, seed=args.seed,
-                       dtype=args.dtype, text=os.path.basename(args.text), losses=losses), f, indent=1)
+                       dtype=args.dtype, text=os.path.basename(args.text), losses=losses, **measured), f, indent=1)
         f.write("\n")
 
 
