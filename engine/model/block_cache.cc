@@ -68,7 +68,8 @@ void BlockCache::Drop(size_t bytes) {
   for (size_t dropped = 0; dropped < bytes && !kept_.empty();) {
     const Kept oldest = kept_.front();
     const auto [begin, end] = by_size_.equal_range(oldest.bytes);
-    by_size_.erase(std::find_if(begin, end, [&](const auto& e) { return e.second == kept_.begin(); }));
+    by_size_.erase(
+        std::find_if(begin, end, [&](const auto& e) { return e.second == kept_.begin(); }));
     kept_.pop_front();
     munmap(oldest.block, oldest.bytes);
     figures_.kept -= oldest.bytes;

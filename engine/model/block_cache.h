@@ -1,7 +1,7 @@
 // Large blocks of memory that are used again: tensors of a training step come and go with the same
 // few sizes, which the C library's heap answers with fragments that keep twice the memory, and
-// separate mappings with page faults. Invariant: blocks in use and blocks kept together never exceed
-// the most that was in use at once, but for rounding.
+// separate mappings with page faults. Invariant: blocks in use and blocks kept together never
+// exceed the most that was in use at once, but for rounding.
 #ifndef ENGINE_MODEL_BLOCK_CACHE_H_
 #define ENGINE_MODEL_BLOCK_CACHE_H_
 

@@ -136,6 +136,33 @@ uint8_t TokenStops(const engine_model* m, int32_t id) {
   return 0;
 }
 
+// Compiled once, for as long as the process lives: a process has few templates.
+Status CompiledTemplate(const std::string& text, std::shared_ptr<const ChatTemplate>* out) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<const ChatTemplate>> known;  // guarded by mutex
+  std::lock_guard lock(mutex);
+  std::shared_ptr<const ChatTemplate>& compiled = known[text];
+  if (compiled == nullptr) {
+    std::unique_ptr<ChatTemplate> made;
+    ENGINE_RETURN_IF_ERROR(ChatTemplate::Compile(text, &made));
+    compiled = std::move(made);
+  }
+  *out = compiled;
+  return Status();
+}
+
+Status RenderChat(const ModelConfig& c, const nlohmann::ordered_json& messages,
+                  const nlohmann::ordered_json& tools, bool generate, std::string* text) {
+  ChatTemplateOptions options;
+  options.add_generation_prompt = generate;
+  options.bos_token = c.bos_token;
+  options.eos_token = c.eos_token;
+  options.tools = tools;
+  std::shared_ptr<const ChatTemplate> compiled;
+  ENGINE_RETURN_IF_ERROR(CompiledTemplate(c.chat_template, &compiled));
+  return compiled->Render(messages, options, text);
+}
+
 // What follows an answer in the model's chat format. Found by difference: the template of a
 // conversation with a further turn is that of the turns before, the answer, and what we look for.
 Status ContinueChat(const ModelConfig& c, std::string_view user, std::string* out) {
@@ -148,10 +175,10 @@ Status ContinueChat(const ModelConfig& c, std::string_view user, std::string* ou
   };
   std::string text;
   ENGINE_RETURN_IF_ERROR(
-      ApplyChatTemplate(c.chat_template,
-                        nlohmann::ordered_json::array(
-                            {turn("user", "-"), turn("assistant", kAnswer), turn("user", user)}),
-                        /*add_generation_prompt=*/true, c.bos_token, c.eos_token, &text));
+      RenderChat(c,
+                 nlohmann::ordered_json::array(
+                     {turn("user", "-"), turn("assistant", kAnswer), turn("user", user)}),
+                 nullptr, /*generate=*/true, &text));
   const size_t at = text.find(kAnswer);
   if (at == std::string::npos) {
     return Error(ENGINE_FAILED_PRECONDITION, "the chat format of model '", c.name,
@@ -177,26 +204,10 @@ engine_status* Chat(const engine_model* m, engine_str user, uint32_t flags, engi
     nlohmann::ordered_json turn;
     turn["role"] = "user";
     turn["content"] = std::string(View(user));
-    ENGINE_RETURN_IF_ERROR(ApplyChatTemplate(c.chat_template, nlohmann::ordered_json::array({turn}),
-                                             /*add_generation_prompt=*/true, c.bos_token,
-                                             c.eos_token, &text));
+    ENGINE_RETURN_IF_ERROR(
+        RenderChat(c, nlohmann::ordered_json::array({turn}), nullptr, /*generate=*/true, &text));
     return Status(put(arg, Str(text)));
   });
-}
-
-// Compiled once, for as long as the process lives: a process has few templates.
-Status CompiledTemplate(const std::string& text, std::shared_ptr<const ChatTemplate>* out) {
-  static std::mutex mutex;
-  static std::map<std::string, std::shared_ptr<const ChatTemplate>> known;  // guarded by mutex
-  std::lock_guard lock(mutex);
-  std::shared_ptr<const ChatTemplate>& compiled = known[text];
-  if (compiled == nullptr) {
-    std::unique_ptr<ChatTemplate> made;
-    ENGINE_RETURN_IF_ERROR(ChatTemplate::Compile(text, &made));
-    compiled = std::move(made);
-  }
-  *out = compiled;
-  return Status();
 }
 
 engine_status* ChatRender(const engine_model* m, engine_str messages, engine_str tools,
@@ -208,20 +219,16 @@ engine_status* ChatRender(const engine_model* m, engine_str messages, engine_str
     }
     const auto list = nlohmann::ordered_json::parse(View(messages), nullptr, false);
     if (!list.is_array()) return Error(ENGINE_INVALID_ARGUMENT, "messages are no JSON list");
-    ChatTemplateOptions options;
-    options.add_generation_prompt = (flags & ENGINE_CHAT_GENERATE) != 0;
-    options.bos_token = c.bos_token;
-    options.eos_token = c.eos_token;
+    nlohmann::ordered_json tool_list;
     if (tools.size != 0) {
-      options.tools = nlohmann::ordered_json::parse(View(tools), nullptr, false);
-      if (!options.tools.is_array()) {
+      tool_list = nlohmann::ordered_json::parse(View(tools), nullptr, false);
+      if (!tool_list.is_array()) {
         return Error(ENGINE_INVALID_ARGUMENT, "tools are no JSON list");
       }
     }
-    std::shared_ptr<const ChatTemplate> compiled;
-    ENGINE_RETURN_IF_ERROR(CompiledTemplate(c.chat_template, &compiled));
     std::string text;
-    ENGINE_RETURN_IF_ERROR(compiled->Render(list, options, &text));
+    ENGINE_RETURN_IF_ERROR(
+        RenderChat(c, list, tool_list, (flags & ENGINE_CHAT_GENERATE) != 0, &text));
     return Status(put(arg, Str(text)));
   });
 }

@@ -143,10 +143,6 @@ void Run::Commit(engine_call* call) {
   const bool settles =
       spec.emission == Emission::kOne && (!call->generator || failed || !call->emitted.empty());
   if (call->finish && node.generator) node.finished = true;
-  // The run has what it is for.
-  if (call->finish && !node.generator && state_ == RunState::kRunning) {
-    state_ = RunState::kDraining;
-  }
   const PacketRef error = failed ? ErrorPacket(call->status) : PacketRef();
   for (uint32_t port = 0; port < node.outputs.size(); ++port) {
     bool reserved = true;
@@ -204,7 +200,6 @@ void Run::Finish(engine_call* call) {
   NodeState& node = *nodes_[call->node];
   const NodeSpec& spec = spec_.nodes[call->node];
   const uint32_t index = call->node;
-  const bool running = state_ == RunState::kRunning;
   call->status = call->status.At(spec.plugin, spec.name);
   if (call->fail_scope != 0) {
     Status wide = call->wide_failure.At(spec.plugin, spec.name);
@@ -226,17 +221,17 @@ void Run::Finish(engine_call* call) {
     call->emitted.clear();
     call->status = Status();
   }
+  bool enough = false;  // the run has what it is for
   node.done.emplace(call->ticket, call);
   while (!node.done.empty() && node.done.begin()->first == node.commit_ticket) {
     engine_call* next = node.done.begin()->second;
     node.done.erase(node.done.begin());
     ++node.commit_ticket;
+    enough |= next->finish && !node.generator;
     Commit(next);
   }
   Touch(index);
-  if (running && state_ == RunState::kDraining) {
-    for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
-  }
+  if (enough && state_ == RunState::kRunning) StartDrain();
   CloseComponents(node.component);
 }
 

@@ -269,9 +269,13 @@ void Run::Drain() {
   drain_early_ = state_ == RunState::kCreated;
   if (state_ != RunState::kRunning) return;
   ++visitors_;
+  StartDrain();
+  Leave(lock, &visitors_);
+}
+
+void Run::StartDrain() {
   state_ = RunState::kDraining;
   for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
-  Leave(lock, &visitors_);
 }
 
 bool Run::WaitFor(uint64_t nanoseconds) {

@@ -124,6 +124,7 @@ class Run {
   void TakeBatch(NodeState& node, engine_call* call);
   void ArmBatch(NodeState& node);
   void Finish(engine_call* call);
+  void StartDrain();
   void Commit(engine_call* call);
   bool Push(const Target& target, Item item);
   void Deliver(const OutputSpec& spec, Item item);

@@ -12,18 +12,14 @@ Status Evaluate::Process(Call& call) {
   const engine_train_batch& batch = *in.Get(call);
   if (batch.valid == 0) return Status();
   const uint64_t begin = NowNs();
-  const engine_autograd* autograd = ThisHost().autograd;
-  uint32_t mode = 0;
-  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(ENGINE_GRAD_NO_GRAD, &mode)));
-  std::optional<ops::Tensor> sum;
+  double sum = 0;
   int64_t count = 0;
-  Status status = BatchTensors(batch).Loss(model.Get(call), &sum, &count);
-  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
+  const Status status = BatchTensors(batch).Loss(model.Get(call), /*train=*/false, &sum, &count);
   if (!status.ok()) {
     call.FailRun(status);  // figures over a part would look like those over all
     return status;
   }
-  sum_ += *ops::Data<double>(ops::To(*sum, ENGINE_F64));
+  sum_ += sum;
   count_ += count;
   ++batches_;
   seconds_ += static_cast<double>(NowNs() - begin) * 1e-9;

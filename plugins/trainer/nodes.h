@@ -22,8 +22,9 @@ struct BatchTensors {
   ops::Tensor ids, labels;
   std::optional<ops::Tensor> example;
   explicit BatchTensors(const engine_train_batch& batch);
-  // The sum of the losses, and how many labels counted.
-  Status Loss(engine_model* model, std::optional<ops::Tensor>* sum, int64_t* count) const;
+  // The sum of the losses, and how many labels counted; with `train` its gradients are added to
+  // those of the parameters.
+  Status Loss(engine_model* model, bool train, double* sum, int64_t* count) const;
 };
 
 struct Trainer : Node {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <optional>
+#include <memory>
 #include <system_error>
 
 #include "engine/ext/draft/model.h"

@@ -2,7 +2,6 @@
 #include <cmath>
 #include <map>
 #include <set>
-#include <utility>
 
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"
@@ -25,13 +24,22 @@ BatchTensors::BatchTensors(const engine_train_batch& batch)
   if (batch.example != nullptr) example = ToI64(batch.example, batch.rows, batch.length);
 }
 
-Status BatchTensors::Loss(engine_model* model, std::optional<ops::Tensor>* sum,
-                          int64_t* count) const {
+Status BatchTensors::Loss(engine_model* model, bool train, double* sum, int64_t* count) const {
+  const engine_autograd* autograd = ThisHost().autograd;
+  uint32_t mode = 0;
+  ENGINE_RETURN_IF_ERROR(
+      Status(autograd->set_mode(train ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD, &mode)));
   AtenTensorHandle handle = nullptr;
-  ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->loss(
-      model, ids.get(), labels.get(), example ? example->get() : nullptr, &handle, count)));
-  *sum = ops::Tensor(handle);
-  return Status();
+  Status status(ThisHost().model->loss(model, ids.get(), labels.get(),
+                                       example ? example->get() : nullptr, &handle, count));
+  if (status.ok()) {
+    const ops::Tensor loss(handle);
+    // Of the sum, not the mean: each label weighs the same whichever batch it came with.
+    if (train) status = Status(autograd->backward(loss.get(), nullptr));
+    *sum = *ops::Data<double>(ops::To(ops::Detach(loss), ENGINE_F64));
+  }
+  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
+  return status;
 }
 
 Status Trainer::Open(Call& call) {
@@ -95,19 +103,13 @@ Status Trainer::Process(Call& call) {
 Status Trainer::Close(Call& call) { return step_ == first_step_ ? Status() : SaveOnce(call); }
 
 Status Trainer::Accumulate(engine_model* m, const engine_train_batch& batch) {
-  const engine_autograd* autograd = ThisHost().autograd;
   if (batches_ == 0) begin_ns_ = NowNs();
   batches_end_ = batch.next;
   if (batch.valid == 0) return Status();
-  uint32_t mode = 0;
-  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(ENGINE_GRAD_TRAIN, &mode)));
-  std::optional<ops::Tensor> sum;
+  double sum = 0;
   int64_t count = 0;
-  ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, &sum, &count));
-  // Sums, not means: each label weighs the same whichever batch it came with.
-  ENGINE_RETURN_IF_ERROR(Status(autograd->backward(sum->get(), nullptr)));
-  ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
-  sum_ += *ops::Data<double>(ops::To(ops::Detach(*sum), ENGINE_F64));
+  ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, /*train=*/true, &sum, &count));
+  sum_ += sum;
   count_ += count;
   return Status();
 }
@@ -133,7 +135,8 @@ Status Trainer::Gradients(std::vector<ops::Tensor>* grads, double* norm) {
     squares += value;
   }
   // A branch whose second half begins as zeros gives its first half a gradient after one step.
-  if (std::exchange(unproved_, unproved_ && !updated_) && !unproved_) {
+  if (unproved_ && updated_) {
+    unproved_ = false;
     for (const Param& p : params_) {
       if (p.moved) continue;
       return Error(ENGINE_FAILED_PRECONDITION, "parameter '", p.name,
