@@ -10,99 +10,10 @@
 #include "engine/model/extensions.h"
 #include "engine/torch_ops.h"
 #include "tests/support.h"
+#include "tests/trained.h"
 
 namespace engine::tests {
 namespace {
-
-// Loss and gradients of all trainable parameters for one batch.
-struct Training {
-  double loss = 0;
-  std::map<std::string, std::vector<double>> grads;  // empty: the parameter got none
-};
-
-Training Train(model::Model* model, int64_t tokens = 48, int64_t batch = 2) {
-  const engine_autograd* autograd = model::AutogradHost();
-  const ops::Tensor ids = ops::Empty({batch, tokens}, ENGINE_I64);
-  const ops::Tensor labels = ops::Empty({batch, tokens}, ENGINE_I64);
-  for (int64_t i = 0; i < batch * tokens; ++i) {
-    ops::Data<int64_t>(ids)[i] = (i * 7919 + 13) % 300;
-    ops::Data<int64_t>(labels)[i] = i % tokens == tokens - 1 ? -100 : ((i + 1) * 7919 + 13) % 300;
-  }
-  const auto good = [](const Status& s) {
-    if (!s.ok()) throw std::runtime_error(std::string(s.message()));
-  };
-  for (const model::Param& p : model->params()) {
-    if (p.trainable) good(Status(autograd->clear_grad(p.tensor->get())));
-  }
-  std::optional<ops::Tensor> sum;
-  int64_t count = 0;
-  good(model->Loss(ids, labels, nullptr, &sum, &count));
-  good(Status(autograd->backward(sum->get(), nullptr)));
-  Training t;
-  t.loss = *ops::Data<double>(ops::To(ops::Detach(*sum), ENGINE_F64)) / static_cast<double>(count);
-  for (const model::Param& p : model->params()) {
-    if (!p.trainable) continue;
-    AtenTensorHandle handle = nullptr;
-    good(Status(autograd->grad_of(p.tensor->get(), &handle)));
-    std::vector<double>& to = t.grads[p.name];
-    if (handle == nullptr) continue;
-    const ops::Tensor grad = ops::Contiguous(ops::To(ops::Tensor(handle), ENGINE_F64));
-    const double* data = ops::Data<double>(grad);
-    to.assign(data, data + grad.numel());
-  }
-  return t;
-}
-
-// What differs between two trainings; empty when they agree to the bit.
-std::string Difference(const Training& a, const Training& b) {
-  if (a.loss != b.loss) return "loss";
-  if (a.grads.size() != b.grads.size()) return "number of parameters";
-  for (const auto& [name, grad] : a.grads) {
-    auto it = b.grads.find(name);
-    if (it == b.grads.end()) return "parameter " + name;
-    if (it->second != grad) return "gradient of " + name;
-  }
-  return "";
-}
-
-// What is wrong with the gradients after `t`: every one must be there and finite, and B's (or after
-// a step A's too) not all zero.
-std::string Untrained(const Training& t, bool a_too) {
-  for (const auto& [name, grad] : t.grads) {
-    if (grad.empty()) return name + " got no gradient";
-    double most = 0;
-    for (double g : grad) {
-      if (!std::isfinite(g)) return name + " got a gradient that is not finite";
-      most = std::max(most, std::abs(g));
-    }
-    if (most == 0 && (a_too || name.find("lora_B") != std::string::npos)) {
-      return name + " got a gradient of zero";
-    }
-  }
-  return "";
-}
-
-// Moves every B away from zero, so that both halves of each branch matter.
-void MoveAdapters(model::Model* model) {
-  for (const model::Param& p : model->params()) {
-    if (!p.trainable || p.name.find("lora_B") == std::string::npos) continue;
-    const ops::Tensor f64 = ops::Contiguous(ops::To(ops::Detach(*p.tensor), ENGINE_F64));
-    for (int64_t i = 0; i < f64.numel(); ++i) {
-      ops::Data<double>(f64)[i] = 0.02 * std::sin(static_cast<double>(i) * 1.7 + 0.3);
-    }
-    ops::Tensor target = ops::Detach(*p.tensor);
-    ops::CopyInto(target, ops::To(f64, ops::DtypeOf(*p.tensor)));
-  }
-  model->ParamsChanged();
-}
-
-std::string Base(const std::string& path, const std::string& rest = "") {
-  return "resource { name: \"base\" load { path: \"" + path + "\" weights: DECODED " + rest +
-         " } }\n";
-}
-std::string On(const std::string& name, const std::string& from, const std::string& kind) {
-  return "resource { name: \"" + name + "\" from: \"" + from + "\" " + kind + " }\n";
-}
 
 // --- training: recomputation changes no bit ------------------------------------------------------
 

@@ -13,6 +13,7 @@
 
 #include "engine/model/autograd.h"
 #include "engine/model/extensions.h"
+#include "engine/model/loss.h"
 #include "engine/torch_ops.h"
 #include "tests/support.h"
 
@@ -160,7 +161,8 @@ class Packing : public testing::Test {
     std::optional<ops::Tensor> sum, of;
     int64_t count = 0;
     if (!example.empty()) of = Ids(example);
-    const Status status = Model().Loss(Ids(ids), Ids(labels), of ? &*of : nullptr, &sum, &count);
+    const Status status =
+        Model().Loss(Ids(ids), Ids(labels), {.example = of ? &*of : nullptr}, &sum, &count);
     EXPECT_TRUE(status.ok()) << status.message();
     Result result;
     if (!status.ok()) return result;
@@ -229,7 +231,7 @@ TEST_F(Packing, NumbersThatGoBackAreRefused) {
   std::optional<ops::Tensor> sum;
   int64_t count = 0;
   const ops::Tensor ids = Ids({{1, 2, 3, 4}}), example = Ids({{1, 1, 0, 0}});
-  const Status status = Model().Loss(ids, ids, &example, &sum, &count);
+  const Status status = Model().Loss(ids, ids, {.example = &example}, &sum, &count);
   EXPECT_EQ(status.code(), ENGINE_INVALID_ARGUMENT);
   EXPECT_NE(std::string(status.message()).find("not in order: 0 follows 1"), std::string::npos)
       << status.message();

@@ -46,6 +46,26 @@ struct QuantizeArgs {
 };
 int QuantizeCommand(const QuantizeArgs& args);
 
+struct ConvertArgs {
+  std::string model;    // name, GGUF file or Hugging Face folder
+  std::string out;      // NAME.gguf, or a folder
+  std::string adapter;  // PEFT's folder, merged into the weights; empty: none
+  std::string type = "F32";
+  bool force = false;
+};
+int ConvertCommand(const ConvertArgs& args);
+// The exit code for a model that could not be written: wrong input, or a failure.
+int ExportExitCode(const Status& status);
+
+struct DataCheckArgs {
+  std::string file;
+  std::string model, sequence, train_on, shape, show;  // values of options; empty: their defaults
+  std::vector<std::string> columns;                    // "ours=theirs"
+  std::vector<std::string> sets;                       // PATH=VALUE of the pipeline behind
+  bool json = false;
+};
+int DataCheckCommand(const DataCheckArgs& args);
+
 struct BenchArgs {
   PipelineArgs pipeline;
   bool ablate = false;

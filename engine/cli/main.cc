@@ -13,14 +13,18 @@ namespace {
 
 using engine::cli::PipelineArgs;
 
+// One value an occurrence, so that a bare argument may follow.
+void Repeated(CLI::Option* option) {
+  option->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false);
+}
+
 // FILE [VALUE] [--set PATH=VALUE]...
 void AddPipeline(CLI::App* app, PipelineArgs* args) {
   app->add_option("file", args->file, "Pipeline file (.pbtxt)")->required();
   app->add_option("value", args->positional, "Value of the param marked positional");
-  // One value an occurrence, so that the bare argument may follow.
-  app->add_option("--set", args->sets, "PATH=VALUE or PARAM=VALUE; may be repeated")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  Repeated(app->add_option("--set", args->sets, "PATH=VALUE or PARAM=VALUE; may be repeated"));
 }
 
 // What is wrong with the first word when it names no command; CLI11 would only say that one is
@@ -122,6 +126,41 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(4, 1 << 20));
   quantize_app->add_flag("--force", quantize.force, "Replace what is at --out");
   quantize_app->callback([&] { exit_code = QuantizeCommand(quantize); });
+
+  CLI::App* data_app = app.add_subcommand("data", "Files to train on");
+  data_app->require_subcommand(1);
+  DataCheckArgs data;
+  CLI::App* data_check_app = data_app->add_subcommand(
+      "check", "What is in a file as dataset reads it, what would count, and what is wrong");
+  data_check_app->add_option("file", data.file, "JSON, text or token ids; see `inspect dataset`")
+      ->required();
+  data_check_app->add_option("--model", data.model,
+                             "Name, GGUF file or folder: whose tokenizer and chat format are used");
+  data_check_app->add_option("--sequence", data.sequence, "Most tokens of an example");
+  data_check_app->add_option("--train-on", data.train_on, "ANSWERS or ALL");
+  data_check_app->add_option("--shape", data.shape, "What the examples look like; as it is found");
+  Repeated(data_check_app->add_option("--columns", data.columns,
+                                      "OURS=THEIRS: a name that the file uses; may be repeated"));
+  data_check_app->add_option("--show", data.show, "So many examples are shown, the shortest ones");
+  Repeated(data_check_app->add_option(
+      "--set", data.sets,
+      "check.dataset.OPTION=VALUE: another option of dataset; may be repeated"));
+  data_check_app->add_flag("--json", data.json, "One JSON object on standard output");
+  data_check_app->callback([&] { exit_code = DataCheckCommand(data); });
+
+  ConvertArgs convert;
+  CLI::App* convert_app = app.add_subcommand(
+      "convert", "Write a model as a GGUF file or a Hugging Face folder, an adapter merged in");
+  convert_app->add_option("model", convert.model, "Name, GGUF file or Hugging Face folder")
+      ->required();
+  convert_app->add_option("out", convert.out, "NAME.gguf for a GGUF file, else a folder")
+      ->required();
+  convert_app->add_option("--adapter", convert.adapter,
+                          "Folder of a LoRA adapter, as PEFT has them, to merge into the weights");
+  convert_app->add_option("--type", convert.type,
+                          "F32 when left out, F16, BF16 or F64; Q8_0 (GGUF); INT8 (folder)");
+  convert_app->add_flag("--force", convert.force, "Replace what is at the second path");
+  convert_app->callback([&] { exit_code = ConvertCommand(convert); });
 
   BenchArgs bench;
   CLI::App* bench_app =

@@ -1,8 +1,6 @@
 // engine quantize: a model written again with 8-bit weights, with what that saves and costs.
 #include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -31,12 +29,11 @@ struct Measured {
 
 Status ChooseFormat(const QuantizeArgs& args, model::ExportFormat* format) {
   const bool gguf = args.out.ends_with(".gguf");
-  *format = gguf ? model::ExportFormat::kGgufQ8_0 : model::ExportFormat::kFolderInt8;
-  std::string wanted = args.format;
-  for (char& c : wanted) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  if (wanted.empty() || wanted == (gguf ? "Q8_0" : "INT8")) return Status();
-  return Error(ENGINE_INVALID_ARGUMENT, "format ", wanted, " does not go with '", args.out,
-               "': Q8_0 is written to a file whose name ends in .gguf, INT8 to a folder");
+  const std::string wanted = !args.format.empty() ? args.format : gguf ? "Q8_0" : "INT8";
+  ENGINE_RETURN_IF_ERROR(model::ParseExportFormat(args.out, wanted, format));
+  if (format->matrices == (gguf ? model::Encoding::kQ8_0 : model::Encoding::kI8)) return Status();
+  return Error(ENGINE_INVALID_ARGUMENT, "format ", wanted,
+               " has no 8-bit weights; `engine convert` writes it");
 }
 
 uint64_t BytesOnDisk(const fs::path& path) {
@@ -99,8 +96,8 @@ void Print(const std::vector<Measured>& rows, bool text) {
 }
 
 Status Quantize(const QuantizeArgs& args) {
-  model::ExportFormat format;
-  ENGINE_RETURN_IF_ERROR(ChooseFormat(args, &format));
+  model::ExportRequest request{args.out, {}, args.force, nullptr, {}, ""};
+  ENGINE_RETURN_IF_ERROR(ChooseFormat(args, &request.format));
   std::string path, text;
   ENGINE_RETURN_IF_ERROR(model::ResolveModel(args.model, &path));
   if (!args.text.empty()) ENGINE_RETURN_IF_ERROR(ReadTextFile(args.text, &text));
@@ -109,14 +106,14 @@ Status Quantize(const QuantizeArgs& args) {
   }
   std::unique_ptr<model::Checkpoint> source;
   ENGINE_RETURN_IF_ERROR(model::OpenCheckpoint(path, &source));
-  ENGINE_RETURN_IF_ERROR(model::CheckExportPath(*source, format, args.out, args.force));
+  ENGINE_RETURN_IF_ERROR(model::CheckExportPath(*source, request));
   model::SetComputeThreads(model::CgroupCores());
   std::vector<Measured> rows(2);
   // Before anything is written: a text that is too short is known at once.
   rows[0].name = "before, decoded (F32)";
   ENGINE_RETURN_IF_ERROR(Look(path, /*decode=*/true, text, args.window, &rows[0]));
-  ENGINE_RETURN_IF_ERROR(model::ExportQuantized(*source, format, args.out, args.force));
-  rows[1].name = format == model::ExportFormat::kGgufQ8_0 ? "after, Q8_0" : "after, INT8";
+  ENGINE_RETURN_IF_ERROR(model::ExportCheckpoint(*source, request));
+  rows[1].name = request.format.gguf ? "after, Q8_0" : "after, INT8";
   ENGINE_RETURN_IF_ERROR(Look(args.out, /*decode=*/false, text, args.window, &rows[1]));
   std::printf("wrote %s\n", args.out.c_str());
   Print(rows, !text.empty());
@@ -125,16 +122,20 @@ Status Quantize(const QuantizeArgs& args) {
 
 }  // namespace
 
+int ExportExitCode(const Status& status) {
+  return status.code() == ENGINE_INVALID_ARGUMENT || status.code() == ENGINE_NOT_FOUND ||
+                 status.code() == ENGINE_ALREADY_EXISTS
+             ? kBadInput
+             : kFailed;
+}
+
 int QuantizeCommand(const QuantizeArgs& args) {
   // A limit on file sizes is an error of a write like a full disk, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
   const Status status = Quantize(args);
   if (status.ok()) return kOk;
   PrintStatus(status);
-  return status.code() == ENGINE_INVALID_ARGUMENT || status.code() == ENGINE_NOT_FOUND ||
-                 status.code() == ENGINE_ALREADY_EXISTS
-             ? kBadInput
-             : kFailed;
+  return ExportExitCode(status);
 }
 
 }  // namespace engine::cli

@@ -22,8 +22,9 @@ abi::Registry& TheRegistry() {
 bool LoadPlan(const PipelineArgs& args, graph::Plan* plan, bool need_nodes) {
   std::vector<graph::Diagnostic> diagnostics;
   const graph::Overrides overrides{args.sets, args.positional};
-  const bool good = graph::LoadPipeline({.path = args.file, .need_nodes = need_nodes},
-                                        TheRegistry().index(), overrides, plan, &diagnostics);
+  const bool good =
+      graph::LoadPipeline({.path = args.file, .text = args.text, .need_nodes = need_nodes},
+                          TheRegistry().index(), overrides, plan, &diagnostics);
   if (!diagnostics.empty()) std::fputs(graph::Render(diagnostics).c_str(), stderr);
   if (!good) {
     size_t errors = 0;

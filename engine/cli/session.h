@@ -2,6 +2,7 @@
 #ifndef ENGINE_CLI_SESSION_H_
 #define ENGINE_CLI_SESSION_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct PipelineArgs {
   std::string file;
   std::vector<std::string> positional;
   std::vector<std::string> sets;
+  std::optional<std::string> text = {};  // the pipeline itself; `file` is then its name in messages
 };
 
 // Reads and checks; prints all diagnostics on stderr. False when there are errors. Without

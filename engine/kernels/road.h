@@ -107,6 +107,12 @@ struct Road {
   // w = exp((x - top) * inverse_temperature); gives the sum over lanes in fixed order.
   float (*exp_weights)(const float* x, int64_t count, float top, float inverse_temperature,
                        float* w);
+  // Gradients of rms_norm and silu_multiply, and the loss; see train_inl.h.
+  void (*rms_norm_grad)(const float* x, int64_t width, const float* weight, float eps,
+                        const float* dy, float* dx, float* weight_grad);
+  void (*silu_multiply_grad)(const float* gate, const float* up, const float* dh, int64_t count,
+                             float* h, float* dgate, float* dup);
+  double (*loss)(float* logits, int64_t count, int64_t label, float smoothing, bool grad);
 };
 
 const Road& PlainRoad();

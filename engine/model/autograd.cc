@@ -245,26 +245,6 @@ engine_status* Checkpoint(engine_tensor_fn fn, void* raw_state, void (*free_stat
   });
 }
 
-// A loss whose gradients are known already; they wait for the one that it is scaled by.
-struct LossNode : torch::autograd::Node {
-  variable_list grads;  // of each edge for a gradient of 1; undefined: none
-
-  std::string name() const override { return "EngineLoss"; }
-  void release_variables() override { grads.clear(); }
-  variable_list apply(variable_list&& scale) override {
-    if (grads.empty()) throw std::runtime_error("a loss was gone back through twice");
-    for (Tensor& grad : grads) {
-      if (grad.defined()) grad.mul_(scale[0].to(grad.scalar_type()));
-    }
-    return std::move(grads);
-  }
-};
-
-Tensor ToAten(const torch::stable::Tensor& t) { return FromHandle(t.get()); }
-torch::stable::Tensor ToStable(const Tensor& t) {
-  return torch::stable::Tensor(new_tensor_handle(Tensor(t)));
-}
-
 engine_status* Backward(AtenTensorHandle loss, AtenTensorHandle grad) {
   return Guard([&] {
     const Tensor& root = FromHandle(loss);
@@ -328,71 +308,6 @@ class TorchThreadState : public runtime::ThreadState {
 }  // namespace
 
 const engine_autograd* AutogradHost() { return &kAutograd; }
-
-Status LossByChunks(const torch::stable::Tensor& x, const torch::stable::Tensor& rows,
-                    const torch::stable::Tensor& labels,
-                    const std::vector<torch::stable::Tensor>& params, int64_t chunk,
-                    const ChunkLoss& loss, std::optional<torch::stable::Tensor>* sum) {
-  const Tensor hidden = ToAten(x), all_rows = ToAten(rows), all_labels = ToAten(labels);
-  variable_list leaves;
-  for (const torch::stable::Tensor& p : params) {
-    Tensor leaf = ToAten(p);
-    if (leaf.requires_grad()) leaves.push_back(std::move(leaf));
-  }
-  const bool record = at::GradMode::is_enabled() && (hidden.requires_grad() || !leaves.empty());
-  // In F64, so that the number of chunks hardly shows.
-  Tensor total = at::zeros({}, at::kDouble);
-  at::ScalarType dtype = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  Tensor x_grad;
-  variable_list leaf_grads(leaves.size());
-  for (int64_t begin = 0; begin < all_rows.size(0); begin += chunk) {
-    const int64_t length = std::min(chunk, all_rows.size(0) - begin);
-    const Tensor at = all_rows.narrow(0, begin, length);
-    Tensor some = hidden.detach().index_select(0, at);
-    some.set_requires_grad(record && hidden.requires_grad());
-    std::optional<torch::stable::Tensor> part;
-    {
-      const at::AutoGradMode mode(record);
-      ENGINE_RETURN_IF_ERROR(
-          loss(ToStable(some), ToStable(all_labels.narrow(0, begin, length)), &part));
-    }
-    const Tensor value = ToAten(*part);
-    total += value.detach().to(at::kDouble);
-    if (!record || !value.requires_grad()) continue;
-    variable_list wanted;
-    if (some.requires_grad()) wanted.push_back(some);
-    wanted.insert(wanted.end(), leaves.begin(), leaves.end());
-    const variable_list found = torch::autograd::grad({value}, wanted, {}, std::nullopt, false,
-                                                      /*allow_unused=*/true);
-    size_t next = 0;
-    if (some.requires_grad()) {
-      if (!x_grad.defined()) x_grad = at::zeros_like(hidden.detach());
-      if (found[next].defined()) x_grad.index_copy_(0, at, found[next]);
-      ++next;
-    }
-    for (size_t i = 0; i < leaves.size(); ++i) {
-      const Tensor& grad = found[next + i];
-      if (!grad.defined()) continue;
-      if (leaf_grads[i].defined()) {
-        leaf_grads[i] += grad;
-      } else {
-        leaf_grads[i] = grad.clone();
-      }
-    }
-  }
-  Tensor result = total.to(dtype);
-  if (record) {
-    c10::intrusive_ptr<LossNode> node = c10::make_intrusive<LossNode>();
-    variable_list edges = {hidden};
-    edges.insert(edges.end(), leaves.begin(), leaves.end());
-    node->set_next_edges(torch::autograd::collect_next_edges(edges));
-    node->grads.push_back(std::move(x_grad));
-    for (Tensor& grad : leaf_grads) node->grads.push_back(std::move(grad));
-    torch::autograd::set_history(result, node);
-  }
-  *sum = ToStable(result);
-  return Status();
-}
 
 std::unique_ptr<runtime::ThreadState> CaptureThreadState() {
   return std::make_unique<TorchThreadState>();

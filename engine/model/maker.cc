@@ -163,6 +163,7 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
   ENGINE_RETURN_IF_ERROR(OpenTokenizer(*base->checkpoint, &base->tokenizer));
   base->dtype = ToDtype(options.dtype);
   base->decode = options.weights == load::LoadOptions::Weights::DECODED;
+  base->plain_sites = options.sites == load::LoadOptions::Sites::PLAIN;
   const int64_t trained = base->checkpoint->config().context;
   base->context = options.context == 0 ? trained : options.context;
   if (base->context > trained) {

@@ -169,6 +169,7 @@ std::shared_ptr<Model> Model::Make(std::shared_ptr<Base> base) {
   model->BuildParams();
   model->BuildSites();
   model->Fingerprint(base_identity);
+  model->base_->fingerprint = model->fingerprint_;
   return model;
 }
 
@@ -368,22 +369,36 @@ Status Model::EncodeParam(std::string_view name, uint32_t codec, engine_packed* 
   return Status();
 }
 
-Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const {
+template <typename T>
+Status Model::ReadRowsAs(const Param& param, int64_t begin, int64_t end, T* to) const {
+  const int64_t columns = param.columns();
   if (begin < 0 || end < begin || end > param.rows()) {
     return Error(ENGINE_OUT_OF_RANGE, "rows ", begin, " to ", end, " of parameter '", param.name,
                  "', which has ", param.rows());
   }
   if (param.packed != nullptr) {
-    for (int64_t r = begin; r < end; ++r) {
-      param.packed->GetRow(r, to + (r - begin) * param.columns());
+    std::vector<float> row(static_cast<size_t>(columns));
+    for (int64_t r = begin; r < end; ++r, to += columns) {
+      param.packed->GetRow(r, row.data());
+      std::copy(row.begin(), row.end(), to);
     }
     return Status();
   }
   if (!param.tensor) return base_->checkpoint->ReadRows(*param.stored, begin, end, to);
-  const Tensor f32 = ops::Contiguous(ops::To(ops::Detach(*param.tensor), ENGINE_F32));
-  const float* from = ops::Data<float>(f32) + begin * param.columns();
-  std::copy(from, from + (end - begin) * param.columns(), to);
+  const Tensor some = ops::Narrow(ops::Reshape(ops::Detach(*param.tensor), {param.rows(), -1}), 0,
+                                  begin, end - begin);
+  const Tensor values =
+      ops::Contiguous(ops::To(some, sizeof(T) == sizeof(double) ? ENGINE_F64 : ENGINE_F32));
+  std::copy_n(ops::Data<T>(values), (end - begin) * columns, to);
   return Status();
+}
+
+Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const {
+  return ReadRowsAs(param, begin, end, to);
+}
+
+Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, double* to) const {
+  return ReadRowsAs(param, begin, end, to);
 }
 
 Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out) const {

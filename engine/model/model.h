@@ -20,6 +20,7 @@
 #include "engine/kernels/packed.h"
 #include "engine/model/formats/checkpoint.h"
 #include "engine/model/formats/tokenizer.h"
+#include "engine/model/train_ops.h"
 #include "engine/status.hpp"
 
 // A packed matrix behind the SDK's handle.
@@ -58,6 +59,14 @@ struct Param {
 class Model;
 class Lowered;
 
+// See engine_loss_how.
+struct LossHow {
+  const Tensor* example = nullptr;
+  bool dropout = false;
+  uint64_t step = 0, microbatch = 0;
+  double label_smoothing = 0;
+};
+
 // What stands at a site, and everything it needs to stay alive.
 struct Impl {
   engine_site_impl c = {};
@@ -76,6 +85,8 @@ struct Base {
   uint32_t dtype = ENGINE_F32;
   int64_t context = 0;
   bool decode = false;  // quantized tensors of the file are decoded before they are computed with
+  bool plain_sites = false;  // training computes every site by itself, by LibTorch's operators
+  uint64_t fingerprint = 0;  // of the model over it that nothing has rewritten
 
   // True where the parameter is stored in blocks that kernels compute on as they are.
   bool ComputesStored(const Param& param) const;
@@ -134,8 +145,9 @@ class Model : public std::enable_shared_from_this<Model> {
   Status Apply(const engine_transform_vtable* vtable, std::shared_ptr<void> instance,
                const std::string& resource, std::shared_ptr<Model>* out) const;
 
-  // Values of a parameter as float, wherever they are.
+  // Values of a parameter, wherever they are; as double those of F64 keep their bits.
   Status ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const;
+  Status ReadRows(const Param& param, int64_t begin, int64_t end, double* to) const;
   Status DenseTensor(const Param& param, std::optional<Tensor>* out) const;
 
   // --- running; see engine_model_host -----------------------------------------------------------
@@ -143,8 +155,7 @@ class Model : public std::enable_shared_from_this<Model> {
   Status Prepare();
   Status Step(const engine_step& step, float* logits);
   Status Forward(const Tensor& ids, std::optional<Tensor>* logits);
-  // `example` [B, T] i64: which example of its row a token belongs to; null: rows are one each.
-  Status Loss(const Tensor& ids, const Tensor& labels, const Tensor* example,
+  Status Loss(const Tensor& ids, const Tensor& labels, const LossHow& how,
               std::optional<Tensor>* sum, int64_t* count);
   Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
                  std::optional<Tensor>* out);
@@ -173,6 +184,8 @@ class Model : public std::enable_shared_from_this<Model> {
   void CollectAdapters();
   Status Lower(std::shared_ptr<Lowered>* out);
   void Fingerprint(std::string_view what);
+  template <typename T>
+  Status ReadRowsAs(const Param& param, int64_t begin, int64_t end, T* to) const;
 
   std::shared_ptr<Base> base_;
   std::vector<Site> sites_;
@@ -217,6 +230,12 @@ struct engine_forward {
     int64_t row, begin, end;
   };
   std::vector<Stretch> stretches;
+  engine::model::LossHow how;  // but for the examples, which are the stretches
 };
+
+namespace engine::model {
+// What a pass drops of what a key names; p = 0 where it drops nothing.
+Dropout DropoutOf(const engine_forward& pass, double p, uint64_t seed, uint64_t stream);
+}  // namespace engine::model
 
 #endif  // ENGINE_MODEL_MODEL_H_

@@ -7,6 +7,7 @@
 
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
+#include "engine/model/export_model.h"
 #include "engine/model/formats/chat_template.h"
 #include "engine/model/formats/safetensors.h"
 #include "engine/model/host_services.h"
@@ -298,13 +299,34 @@ engine_status* ForwardC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle*
 }
 
 engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle labels,
-                     AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count) {
-  return Guard([&] {
-    std::optional<Tensor> out, of;
-    if (example != nullptr) of = ops::Borrow(example);
-    ENGINE_RETURN_IF_ERROR(
-        FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), of ? &*of : nullptr, &out, count));
+                     const engine_loss_how* c, AtenTensorHandle* sum, int64_t* count) {
+  return Guard([&]() -> Status {
+    std::optional<Tensor> out, example;
+    LossHow how;
+    if (c != nullptr) {
+      if (c->example != nullptr) example = ops::Borrow(c->example);
+      if (!(c->label_smoothing >= 0 && c->label_smoothing < 1)) {
+        return Error(ENGINE_INVALID_ARGUMENT, "label_smoothing is ", c->label_smoothing,
+                     "; it must be at least 0 and below 1");
+      }
+      how = {example ? &*example : nullptr, (c->flags & ENGINE_LOSS_DROPOUT) != 0, c->step,
+             c->microbatch, c->label_smoothing};
+    }
+    ENGINE_RETURN_IF_ERROR(FromC(m)->Loss(ops::Borrow(ids), ops::Borrow(labels), how, &out, count));
     *sum = ops::Release(*out);
+    return Status();
+  });
+}
+
+engine_status* DropoutC(const engine_forward* pass, double p, uint64_t seed, uint64_t stream,
+                        AtenTensorHandle x, AtenTensorHandle* y) {
+  return Guard([&]() -> Status {
+    if (!(p >= 0 && p < 1)) {
+      return Error(ENGINE_INVALID_ARGUMENT, "a dropout of ", p,
+                   "; it must be at least 0 and below 1");
+    }
+    const Dropout how = DropoutOf(*pass, p, seed, stream);
+    *y = ops::Release(how.p == 0 ? ops::Borrow(x) : FusedDropout(ops::Borrow(x), how));
     return Status();
   });
 }
@@ -557,6 +579,7 @@ const engine_model_host kModelHost = {
     [](engine_forward* pass) {
       if (pass->references.fetch_sub(1) == 1) delete pass;
     },
+    &DropoutC,
     &PackedCreate,
     &PackedSetRow,
     &PackedSetInputScales,
@@ -575,6 +598,8 @@ const engine_model_host kModelHost = {
     &FilesTensor,
     &FilesWrite,
     &WriteText,
+    &ExportModelC,
+    &ProvenanceC,
 };
 
 }  // namespace

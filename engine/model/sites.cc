@@ -5,7 +5,11 @@
 #include <cmath>
 
 #include "engine/model/autograd.h"
+#include "engine/model/extensions.h"
+#include "engine/model/loss.h"
 #include "engine/model/model.h"
+#include "engine/model/train_ops.h"
+#include "engine/philox.hpp"
 #include "engine/torch_ops.h"
 
 namespace engine::model {
@@ -16,6 +20,9 @@ struct Original {
   engine_site_kind kind;
   std::string weight;
 };
+
+engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTensorHandle* in,
+                               uint32_t n_in, AtenTensorHandle* out, uint32_t n_out);
 
 // Runs a site on one tensor. Sites inside a block are named by their distance from it; BuildSites
 // has the order.
@@ -70,20 +77,62 @@ Tensor Attend(const engine_forward& pass, const Tensor& q, const Tensor& k, cons
   return ops::Cat(rows, 0);
 }
 
+// What a linear or head is made of, where that is known: a dense or packed weight, and over it at
+// most one low-rank branch.
+bool FindParts(engine_forward* pass, uint32_t site, LinearParts* parts) {
+  if (pass->model->base().plain_sites) return false;
+  const engine_site_impl* at = &pass->model->impl(site);
+  if (const auto* low = Ask<engine_low_rank>(*at, ENGINE_EXT_LOW_RANK)) {
+    parts->a = ops::Borrow(low->a);
+    parts->b = ops::Borrow(low->b);
+    parts->scale = low->scale;
+    parts->dropout = DropoutOf(*pass, low->dropout, low->drop_seed, low->drop_stream);
+    at = low->base;
+  }
+  if (at->forward == &ForwardOriginal) {
+    parts->weight = Weight(pass, static_cast<Original*>(at->self)->weight);
+    return true;
+  }
+  const auto* packed = Ask<engine_packed_linear>(*at, ENGINE_EXT_PACKED_LINEAR);
+  if (packed == nullptr) return false;
+  parts->packed = packed->packed->matrix;
+  return true;
+}
+
 Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
   const ModelConfig& c = pass->model->config();
   const int64_t b = pass->batch, t = pass->tokens;
-  const auto heads = [&](uint32_t site, int64_t count) {
-    return ops::Transpose(ops::Reshape(Run(pass, site, x), {b, t, count, c.head_dim}), 1, 2);
+  const auto heads = [&](const Tensor& y, int64_t count) {
+    return ops::Transpose(ops::Reshape(y, {b, t, count, c.head_dim}), 1, 2);
   };
-  const Tensor q = Rotate(heads(self + 1, c.heads), *pass->cos, *pass->sin);
-  const Tensor k = Rotate(heads(self + 2, c.kv_heads), *pass->cos, *pass->sin);
-  const Tensor v = heads(self + 3, c.kv_heads);
-  const Tensor mixed = ops::Transpose(Attend(*pass, q, k, v), 1, 2);
-  return Run(pass, self + 5, ops::Reshape(mixed, {b, t, c.heads * c.head_dim}));
+  std::vector<LinearParts> parts(3);
+  bool known = true;
+  for (uint32_t i = 0; known && i < 3; ++i) known = FindParts(pass, self + 1 + i, &parts[i]);
+  std::optional<Tensor> q, k, v;
+  if (known) {
+    const Rotary turned{&*pass->cos, &*pass->sin};
+    const std::vector<Tensor> y = FusedLinears(x, parts, {turned, turned, {}});
+    q = heads(y[0], c.heads);
+    k = heads(y[1], c.kv_heads);
+    v = heads(y[2], c.kv_heads);
+  } else {
+    q = Rotate(heads(Run(pass, self + 1, x), c.heads), *pass->cos, *pass->sin);
+    k = Rotate(heads(Run(pass, self + 2, x), c.kv_heads), *pass->cos, *pass->sin);
+    v = heads(Run(pass, self + 3, x), c.kv_heads);
+  }
+  const Tensor mixed =
+      ops::Reshape(ops::Transpose(Attend(*pass, *q, *k, *v), 1, 2), {b, t, c.heads * c.head_dim});
+  LinearParts out;
+  if (FindParts(pass, self + 5, &out)) return FusedLinears(mixed, {out})[0];
+  return Run(pass, self + 5, mixed);
 }
 
 Tensor MlpSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+  LinearParts parts[3];
+  if (FindParts(pass, self + 1, &parts[0]) && FindParts(pass, self + 2, &parts[1]) &&
+      FindParts(pass, self + 3, &parts[2])) {
+    return FusedMlp(x, parts[0], parts[1], parts[2]);
+  }
   const Tensor gate = ops::Silu(Run(pass, self + 1, x));
   return Run(pass, self + 3, ops::Mul(gate, Run(pass, self + 2, x)));
 }
@@ -109,7 +158,9 @@ engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTenso
         y = ops::Embedding(Weight(pass, site.weight), x);
         break;
       case ENGINE_SITE_NORM:
-        y = Norm(x, Weight(pass, site.weight), pass->model->config().norm_eps);
+        y = pass->model->base().plain_sites
+                ? Norm(x, Weight(pass, site.weight), pass->model->config().norm_eps)
+                : FusedNorm(x, Weight(pass, site.weight), pass->model->config().norm_eps);
         break;
       case ENGINE_SITE_LINEAR:
       case ENGINE_SITE_HEAD:
@@ -128,7 +179,7 @@ engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTenso
         // In float at least, as Hugging Face's loss upcasts.
         const uint32_t dtype = ops::DtypeOf(x);
         y = ops::CrossEntropySum(dtype == ENGINE_BF16 ? ops::To(x, ENGINE_F32) : x,
-                                 ops::Borrow(in[1]));
+                                 ops::Borrow(in[1]), pass->how.label_smoothing);
         break;
       }
       case ENGINE_SITE_KV_STORE:
@@ -140,6 +191,13 @@ engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTenso
 }
 
 }  // namespace
+
+Dropout DropoutOf(const engine_forward& pass, double p, uint64_t seed, uint64_t stream) {
+  if (!pass.how.dropout) return {};
+  // A key of its own for each step and microbatch.
+  const auto key = Philox(seed, pass.how.step).Block(pass.how.microbatch);
+  return {p, uint64_t{key[0]} << 32 | key[1], stream};
+}
 
 engine_site_impl OriginalSite(uint32_t index, const Site& site) {
   engine_site_impl c = {};
@@ -289,7 +347,7 @@ Status Model::Forward(const Tensor& ids, std::optional<Tensor>* logits) {
   return RunSite(pass, SiteOf(*this, ENGINE_SITE_HEAD), {*x}, logits);
 }
 
-Status Model::Loss(const Tensor& ids, const Tensor& labels, const Tensor* example,
+Status Model::Loss(const Tensor& ids, const Tensor& labels, const LossHow& how,
                    std::optional<Tensor>* sum, int64_t* count) {
   if (ops::Sizes(labels) != ops::Sizes(ids)) {
     return Error(ENGINE_INVALID_ARGUMENT, "labels must have the shape of ids");
@@ -314,7 +372,9 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, const Tensor* exampl
     ops::Data<int64_t>(wanted)[n++] = values[i];
   }
   engine_forward* pass = nullptr;
-  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, example, &pass));
+  ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, how.example, &pass));
+  pass->how = how;
+  pass->how.example = nullptr;
   const std::unique_ptr<engine_forward, void (*)(engine_forward*)> owner(pass, &ReleasePass);
   std::optional<Tensor> x;
   ENGINE_RETURN_IF_ERROR(Hidden(pass, ids, &x));
@@ -327,6 +387,10 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, const Tensor* exampl
   const int64_t chunk = std::max<int64_t>(16, kLogitsBytes / (config().vocab * 4));
   const Tensor hidden = ops::Reshape(*x, {-1, config().hidden});
   x.reset();
+  LinearParts parts;
+  if (impl(loss).forward == &ForwardOriginal && FindParts(pass, head, &parts) && !parts.a) {
+    return FusedLoss(hidden, rows, wanted, parts, how.label_smoothing, chunk, sum);
+  }
   return LossByChunks(
       hidden, rows, wanted, params, chunk,
       [&](const Tensor& some, const Tensor& labels_of_some, std::optional<Tensor>* out) {

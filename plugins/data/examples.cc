@@ -19,10 +19,14 @@ Status Bad(const Parts&... parts) {
   return Error(ENGINE_INVALID_ARGUMENT, parts...);
 }
 
-// A file's words in a message: short, so that a hostile line cannot fill the log.
+// A file's words in a message: short and without control characters, so that a hostile line can
+// neither fill a log nor steer a terminal.
 std::string Quote(std::string_view words) {
   std::string out = "'";
-  out += words.substr(0, 64);
+  for (const char c : words.substr(0, 64)) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += byte < 0x20 || byte == 0x7f ? '?' : c;
+  }
   if (words.size() > 64) out += "...";
   return out += "'";
 }
@@ -74,6 +78,10 @@ Status ParseJson(std::string_view text, Json* out) {
     std::string words = e.what();
     if (const size_t at = words.find("syntax error"); at != std::string::npos) words.erase(0, at);
     if (const size_t colon = words.find("; "); colon != std::string::npos) words.resize(colon);
+    if (words.find("UTF-8") != std::string::npos) {
+      return Bad("no UTF-8, at byte ", e.byte,
+                 "; convert the file, as \"iconv -f LATIN1 -t UTF-8\" does");
+    }
     return Bad("no JSON, at byte ", e.byte, ": ", words.substr(0, 160),
                "; an example is one whole JSON object");
   } catch (const Json::exception& e) {
@@ -105,15 +113,18 @@ std::string FieldsOf(const Json& object) {
   return names.empty() ? "none" : names;
 }
 
+Status Missing(const Json& object, const Columns& columns, const std::string& ours) {
+  return Bad("there is no ", Quote(columns.Of(ours)), "; the fields are ", FieldsOf(object),
+             "; columns can name another one: \"", ours, "=...\"");
+}
+
 // A text that must be there; with `optional`, empty where it is not.
 Status Text(const Json& object, const Columns& columns, const std::string& ours, bool optional,
             std::string* out) {
   out->clear();
   const Json* field = Find(object, columns, ours);
   if (field == nullptr) {
-    if (optional) return Status();
-    return Bad("there is no ", Quote(columns.Of(ours)), "; the fields are ", FieldsOf(object),
-               "; columns can name another one: \"", ours, "=...\"");
+    return optional ? Status() : Missing(object, columns, ours);
   }
   if (!field->is_string()) {
     return Bad(Quote(columns.Of(ours)), " is ", TypeName(*field), "; it must be a text");
@@ -218,6 +229,9 @@ Status AddMessage(const Json& m, const Columns& columns, Conversation* to) {
     train = *weight == 1;
   }
   Json message = {{"role", role}, {"content", content}};
+  // Chat formats may tell an answer without content, which only calls, from one whose content is
+  // empty. Null is as good as missing, as it is to transformers.
+  if (calls && field == nullptr) message.erase("content");
   if (from == "function_call") {
     message["content"] = "";
     ENGINE_RETURN_IF_ERROR(ToolCalls(content, &message["tool_calls"]));
@@ -258,11 +272,9 @@ Status Messages(const Json& object, const Columns& columns, const std::string& o
   if (!system.empty()) ENGINE_RETURN_IF_ERROR(to.Add("system", system));
   ENGINE_RETURN_IF_ERROR(ReadTools(object, columns, &out->tools));
   const Json* list = Find(object, columns, ours);
-  if (list == nullptr || !list->is_array() || list->empty()) {
-    return Bad(Quote(columns.Of(ours)), " is ",
-               list == nullptr    ? "missing"
-               : list->is_array() ? "empty"
-                                  : TypeName(*list),
+  if (list == nullptr) return Missing(object, columns, ours);
+  if (!list->is_array() || list->empty()) {
+    return Bad(Quote(columns.Of(ours)), " is ", list->is_array() ? "empty" : TypeName(*list),
                "; it must be a list of messages");
   }
   for (const Json& m : *list) {

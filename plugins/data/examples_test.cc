@@ -71,9 +71,11 @@ TEST(Examples, WeightZeroIsNotTrainedAndPartsAreJoined) {
 TEST(Examples, ToolCallsNeedNoContentAndToolsAreHandedOn) {
   EXPECT_EQ(Read(R"({"tools": [{"type": "function"}], "messages": [{"role": "user", "content": "Q"},
                     {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
+                    {"role": "assistant", "tool_calls": [{"id": "2"}]},
                     {"role": "tool", "content": "R", "name": "f"}]})"),
             "{\"role\":\"user\",\"content\":\"Q\"}\n"
-            "*{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"1\"}]}\n"
+            "*{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\"}]}\n"
+            "*{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"2\"}]}\n"
             "{\"role\":\"tool\",\"content\":\"R\",\"name\":\"f\"}\n"
             "tools [{\"type\":\"function\"}]\n");
 }
@@ -130,7 +132,8 @@ TEST(Examples, ColumnsRename) {
 
 TEST(Examples, WhatIsNoExampleIsNamed) {
   EXPECT_THAT(Read("{\"text\": \"a"), HasSubstr("error no JSON, at byte"));
-  EXPECT_THAT(Read("{\"text\": \"\xff\"}"), HasSubstr("error no JSON, at byte"));
+  EXPECT_THAT(Read("{\"text\": \"\xff\"}"),
+              AllOf(HasSubstr("error no UTF-8, at byte 11"), HasSubstr("convert the file")));
   EXPECT_THAT(Read("{\"text\": \"a\"} x"), HasSubstr("error no JSON, at byte"));
   EXPECT_EQ(Read("[1]"), "error an example is a JSON object, and this is a list");
   EXPECT_THAT(Read("{\"a\": 1, \"b\": 2}"),

@@ -69,14 +69,14 @@ Status Feed::Next(const std::function<bool()>& cancelled, Batch* out, bool* ther
 
 std::string Feed::Told() const {
   std::string out;
-  const auto tell = [&](uint64_t count, const char* what) {
+  const auto tell = [&](uint64_t count, std::string_view what) {
     if (count == 0) return;
-    out += (out.empty() ? "" : ", ") + std::to_string(count) + what;
+    out.append(out.empty() ? "" : ", ").append(std::to_string(count)).append(" ").append(what);
   };
-  tell(fates_[static_cast<size_t>(Fate::kShort)], " shorter than min_tokens");
-  tell(fates_[static_cast<size_t>(Fate::kLong)], " longer than sequence");
-  tell(fates_[static_cast<size_t>(Fate::kUnlabelled)], " without a label that counts");
-  tell(bad_, " that are no examples");
+  for (const Fate fate : {Fate::kShort, Fate::kLong, Fate::kUnlabelled}) {
+    tell(fates_[static_cast<size_t>(fate)], Reason(fate));
+  }
+  tell(bad_, "that are no examples");
   if (out.empty()) return out;
   out = "left out of " + std::to_string(seen_) + " examples: " + out;
   return bad_ == 0 ? out : out + " (the first: " + first_bad_ + ")";

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "nlohmann/json.hpp"
+
 namespace engine::data {
 namespace {
 
@@ -52,6 +54,12 @@ size_t EndOfValue(std::string_view bytes, size_t at, size_t longest, bool* too_l
   return std::string_view::npos;
 }
 
+// How many lines end in a stretch.
+uint64_t Newlines(std::string_view bytes, uint64_t begin, uint64_t end) {
+  return static_cast<uint64_t>(std::count(bytes.begin() + static_cast<int64_t>(begin),
+                                          bytes.begin() + static_cast<int64_t>(end), '\n'));
+}
+
 }  // namespace
 
 MappedFile::~MappedFile() {
@@ -79,6 +87,23 @@ Status MappedFile::Open(const std::string& path) {
   return Status();
 }
 
+Status CheckUtf8(const std::string& path, std::string_view bytes) {
+  uint64_t line = 1;
+  for (size_t at = 0; at < bytes.size(); ++line) {
+    const size_t end = std::min(bytes.find('\n', at), bytes.size());
+    try {
+      // The library checks what it writes.
+      (void)nlohmann::json(bytes.substr(at, end - at)).dump();
+    } catch (const nlohmann::json::exception&) {
+      return Error(ENGINE_INVALID_ARGUMENT, path, ":", line,
+                   ": this line is no UTF-8; convert the file, as \"iconv -f LATIN1 -t UTF-8\" "
+                   "does");
+    }
+    at = end + 1;
+  }
+  return Status();
+}
+
 Form FormOf(std::string_view path, std::string_view bytes) {
   std::string name(path);
   for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -99,13 +124,14 @@ Status ObjectIndex::Build(const std::string& path, std::string_view bytes, Form 
   form_ = form;
   longest_ = longest;
   begins_.clear();
+  lines_.clear();
   if (form == Form::kList) {
     ENGINE_RETURN_IF_ERROR(BuildList());
   } else {
     for (size_t at = AfterMark(bytes); at < bytes.size();) {
       const size_t newline = std::min(bytes.find('\n', at), bytes.size());
       const size_t begin = SkipSpace(bytes.substr(0, newline), at);
-      if (begin < newline) begins_.push_back(begin);
+      if (begin < newline) Push(begin);
       at = newline + 1;
       if (begins_.size() > kMostExamples) break;
     }
@@ -118,9 +144,17 @@ Status ObjectIndex::Build(const std::string& path, std::string_view bytes, Form 
   return Error(ENGINE_INVALID_ARGUMENT, "file '", path, "' has no example");
 }
 
+void ObjectIndex::Push(uint64_t begin) {
+  if (begins_.size() % kStride == 0) {
+    const uint64_t known = lines_.empty() ? 0 : begins_[begins_.size() - kStride];
+    lines_.push_back((lines_.empty() ? 1 : lines_.back()) + Newlines(bytes_, known, begin));
+  }
+  begins_.push_back(begin);
+}
+
 Status ObjectIndex::BuildList() {
   const auto bad = [this](size_t at, const auto&... parts) {
-    return Error(ENGINE_INVALID_ARGUMENT, PlaceOf(at), ": ", parts...);
+    return Error(ENGINE_INVALID_ARGUMENT, path_, ":", 1 + Newlines(bytes_, 0, at), ": ", parts...);
   };
   size_t at = SkipSpace(bytes_, SkipSpace(bytes_, AfterMark(bytes_)) + 1);
   if (at < bytes_.size() && bytes_[at] == ']') return Status();
@@ -131,7 +165,7 @@ Status ObjectIndex::BuildList() {
                  "the list must hold objects, and here is something else; one object a line "
                  "is taken as well, in a file that ends in .jsonl");
     }
-    begins_.push_back(at);
+    Push(at);
     if (begins_.size() > kMostExamples) return Status();
     bool too_long = false;
     const size_t end = EndOfValue(bytes_, at, SIZE_MAX, &too_long);
@@ -168,13 +202,11 @@ Status ObjectIndex::At(uint64_t i, std::string_view* out) const {
   return Status();
 }
 
-std::string ObjectIndex::PlaceOf(uint64_t byte) const {
-  const auto line =
-      1 + std::count(bytes_.begin(), bytes_.begin() + static_cast<int64_t>(byte), '\n');
-  return path_ + ":" + std::to_string(line);
+std::string ObjectIndex::Where(uint64_t i) const {
+  const uint64_t known = i / kStride;
+  return path_ + ":" +
+         std::to_string(lines_[known] + Newlines(bytes_, begins_[known * kStride], begins_[i]));
 }
-
-std::string ObjectIndex::Where(uint64_t i) const { return PlaceOf(begins_[i]); }
 
 Status TokenFile::Build(const std::string& path, std::string_view bytes, size_t header,
                         size_t width, uint32_t vocab, size_t stretch) {

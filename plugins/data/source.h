@@ -31,6 +31,9 @@ class MappedFile {
 
 enum class Form { kLines, kList, kText, kTokens };
 
+// An error names the first line that is no UTF-8.
+Status CheckUtf8(const std::string& path, std::string_view bytes);
+
 // By the name's end, else by the first byte that is no white space.
 Form FormOf(std::string_view path, std::string_view bytes);
 
@@ -47,12 +50,15 @@ class ObjectIndex {
 
  private:
   Status BuildList();
-  std::string PlaceOf(uint64_t byte) const;
+  void Push(uint64_t begin);
   std::string path_;
   std::string_view bytes_;
   Form form_ = Form::kLines;
   size_t longest_ = 0;
   std::vector<uint64_t> begins_;
+  // Line numbers of every kStride-th object, so that a place is found without the whole file.
+  static constexpr uint64_t kStride = 1024;
+  std::vector<uint64_t> lines_;
 };
 
 // Token ids one after the other, cut into stretches.

@@ -40,6 +40,36 @@ TEST(ObjectIndex, AListOfObjects) {
   EXPECT_EQ(Objects("[]", Form::kList), "error file 'f' has no example");
 }
 
+TEST(ObjectIndex, PlacesOfManyObjects) {
+  std::string lines, list = "[\n";
+  for (int i = 0; i < 3000; ++i) {
+    lines += i % 3 == 0 ? "\n{}\n" : "{}\n";
+    list += std::string(i == 0 ? "" : ",") + (i % 3 == 0 ? "\n{}\n" : "{}\n");
+  }
+  list += "]";
+  for (const Form form : {Form::kLines, Form::kList}) {
+    const std::string& text = form == Form::kLines ? lines : list;
+    const int before = form == Form::kLines ? 1 : 2;  // the line of the first object, less one
+    ObjectIndex index;
+    ASSERT_TRUE(index.Build("f", text, form, 100).ok());
+    ASSERT_EQ(index.size(), 3000u);
+    for (const int i : {0, 1, 3, 1022, 1023, 1024, 1025, 2047, 2048, 2999}) {
+      EXPECT_EQ(index.Where(static_cast<uint64_t>(i)),
+                "f:" + std::to_string(before + i + 1 + i / 3))
+          << i;
+    }
+  }
+}
+
+TEST(CheckUtf8, NamesTheLine) {
+  EXPECT_TRUE(CheckUtf8("f", "").ok());
+  EXPECT_TRUE(CheckUtf8("f", "\xef\xbb\xbfgr\xc3\xbc\xc3\x9f\n\xf0\x9f\x98\x80").ok());
+  for (const char* bad : {"\xfc", "a\xc3", "\xed\xa0\x80", "\xc0\x80"}) {
+    EXPECT_THAT(std::string(CheckUtf8("f", "good\n\n" + std::string(bad) + "\n").message()),
+                HasSubstr("f:3: this line is no UTF-8; convert the file"));
+  }
+}
+
 TEST(ObjectIndex, BrokenListsAreNamed) {
   EXPECT_THAT(Objects("[{}\n", Form::kList), HasSubstr("f:2: the list does not end"));
   EXPECT_THAT(Objects("[\n{\"a\": \"b}", Form::kList), HasSubstr("f:2: this object does not end"));

@@ -16,6 +16,20 @@ size_t SkipSpace(std::string_view text, size_t at) {
 
 }  // namespace
 
+std::string_view Reason(Fate fate) {
+  switch (fate) {
+    case Fate::kShort:
+      return "shorter than min_tokens";
+    case Fate::kLong:
+      return "longer than sequence";
+    case Fate::kUnlabelled:
+      return "without a label that counts";
+    case Fate::kGood:
+      break;
+  }
+  return "";
+}
+
 std::vector<int32_t> Shift(const std::vector<int32_t>& ids, const std::vector<bool>& counts) {
   std::vector<int32_t> labels(ids.size(), kNoLabel);
   for (size_t t = 0; t + 1 < ids.size(); ++t) {
@@ -157,7 +171,8 @@ Status Encoder::Answers(const Example& example, const std::string& text, size_t 
   return Status();
 }
 
-Status Encoder::Chat(const Example& example, std::vector<int32_t>* ids, std::vector<bool>* counts) {
+Status Encoder::Chat(const Example& example, std::vector<int32_t>* ids, std::vector<bool>* counts,
+                     size_t* endless) {
   const bool has_answer = std::any_of(example.messages.begin(), example.messages.end(),
                                       [](const Message& m) { return m.role == "assistant"; });
   if (!settings_.all && !has_answer) {
@@ -189,11 +204,12 @@ Status Encoder::Chat(const Example& example, std::vector<int32_t>* ids, std::vec
     bool stopped = false;
     for (; t < ids->size() && ends[t] <= span.end; ++t) {
       (*counts)[t] = true;
-      if (!model_.stops((*ids)[t])) continue;
+      if (!Stops((*ids)[t])) continue;
       last = t;
       stopped = true;
     }
     for (size_t k = last + 1; stopped && k < t; ++k) (*counts)[k] = false;
+    *endless += stopped ? 0 : 1;
   }
   return Status();
 }
@@ -230,6 +246,7 @@ Status Encoder::Plain(const Example& example, std::vector<int32_t>* ids,
 }
 
 Fate Encoder::Finish(std::vector<int32_t> ids, const std::vector<bool>& counts, Tokens* out) const {
+  out->whole = ids.size();
   if (ids.size() < settings_.min_tokens) return Fate::kShort;
   if (ids.size() > settings_.sequence) {
     if (!settings_.cut) return Fate::kLong;
@@ -242,11 +259,22 @@ Fate Encoder::Finish(std::vector<int32_t> ids, const std::vector<bool>& counts, 
   return any ? Fate::kGood : Fate::kUnlabelled;
 }
 
+std::string Encoder::Shown(int32_t id) const {
+  const std::string_view bytes = model_.bytes(id);
+  if (!bytes.empty()) return std::string(bytes);
+  if (id == end_ && !settings_.end_token.empty()) return settings_.end_token;
+  const auto name = names_.find(id);
+  if (name != names_.end() && !name->second.empty()) return name->second;
+  return "<token " + std::to_string(id) + ">";
+}
+
 Status Encoder::Make(const Example& example, Tokens* out, Fate* fate) {
   std::vector<int32_t> ids;
   std::vector<bool> counts;
-  ENGINE_RETURN_IF_ERROR(example.kind == Example::Kind::kChat ? Chat(example, &ids, &counts)
-                                                              : Plain(example, &ids, &counts));
+  out->endless = 0;
+  ENGINE_RETURN_IF_ERROR(example.kind == Example::Kind::kChat
+                             ? Chat(example, &ids, &counts, &out->endless)
+                             : Plain(example, &ids, &counts));
   *fate = Finish(std::move(ids), counts, out);
   return Status();
 }

@@ -21,6 +21,10 @@ inline constexpr int32_t kNoLabel = -100;
 struct Tokens {
   std::vector<int32_t> ids;
   std::vector<int32_t> labels;  // what should follow each id, or kNoLabel
+  size_t whole = 0;             // ids there were before any was cut off
+  // Of a conversation: answers that are to be trained and that no token ends, so that the model
+  // would not learn to stop.
+  size_t endless = 0;
 };
 
 // Labels of ids: each asks for its successor where that one counts.
@@ -46,6 +50,8 @@ enum class Fate {
   kLong,       // more than `sequence`, and not to be cut
   kUnlabelled  // nothing that counts, or nothing left of it
 };
+// Why it is left out, as it follows a number: "shorter than min_tokens".
+std::string_view Reason(Fate fate);
 
 struct SpanSettings {
   size_t sequence = 512;
@@ -63,16 +69,21 @@ class Encoder {
 
   // Finds what begins, ends and closes a text; before the first Make.
   Status Prepare();
-  // *out is of use with kGood alone.
+  // With another fate than kGood, ids and labels of *out are of no use.
   Status Make(const Example& example, Tokens* out, Fate* fate);
   // The end of Make: cuts, shifts, and says what becomes of it.
   Fate Finish(std::vector<int32_t> ids, const std::vector<bool>& counts, Tokens* out) const;
+  // A token as people would write it: special ones by the name that they had in a text so far, else
+  // as <token ID>.
+  std::string Shown(int32_t id) const;
 
  private:
   struct Span {
     size_t begin, end;  // bytes of the text
   };
-  Status Chat(const Example& example, std::vector<int32_t>* ids, std::vector<bool>* counts);
+  Status Chat(const Example& example, std::vector<int32_t>* ids, std::vector<bool>* counts,
+              size_t* endless);
+  bool Stops(int32_t id) const { return id == end_ || model_.stops(id); }
   Status Plain(const Example& example, std::vector<int32_t>* ids, std::vector<bool>* counts);
   Status Answers(const Example& example, const std::string& text, size_t limit,
                  std::vector<Span>* spans) const;

@@ -266,6 +266,56 @@ TEST(Plain, TextsAreShortLongOrCut) {
   EXPECT_EQ(Asked(&fake, e, s), "short");
 }
 
+// A format whose answers end with what is no token of its own, or with one that the model does not
+// name as an end.
+TEST(Chat, AnswersThatNoTokenEndsAreCounted) {
+  Fake fake;
+  Model m = Of(&fake);
+  m.stops = [](int32_t) { return false; };
+  SpanSettings s;
+  Tokens tokens;
+  Fate fate;
+  for (const bool named : {false, true}) {
+    s.end_token = named ? "<end>" : "";
+    Encoder encoder(m, s);
+    ASSERT_TRUE(encoder.Prepare().ok());
+    ASSERT_TRUE(encoder.Make(Chat({"Hi", "Ho", "Q", "A"}), &tokens, &fate).ok());
+    EXPECT_EQ(tokens.endless, named ? 0u : 2u);
+    // Without a name for it, the whole of what the format makes of an answer counts.
+    EXPECT_EQ(std::count_if(tokens.labels.begin(), tokens.labels.end(),
+                            [](int32_t label) { return label != kNoLabel; }),
+              named ? 5 : 7);
+  }
+}
+
+TEST(Plain, TheWholeLengthIsKept) {
+  Fake fake;
+  SpanSettings s;
+  s.sequence = 3;
+  Encoder encoder(Of(&fake), s);
+  ASSERT_TRUE(encoder.Prepare().ok());
+  Example e;
+  e.text = "word";
+  Tokens tokens;
+  Fate fate;
+  ASSERT_TRUE(encoder.Make(e, &tokens, &fate).ok());
+  EXPECT_EQ(fate, Fate::kGood);
+  EXPECT_EQ(tokens.ids.size(), 3u);
+  EXPECT_EQ(tokens.whole, 5u);
+}
+
+TEST(Chat, TokensAreShownByTheirNames) {
+  Fake fake;
+  Encoder encoder(Of(&fake), {});
+  ASSERT_TRUE(encoder.Prepare().ok());
+  Tokens tokens;
+  Fate fate;
+  EXPECT_EQ(encoder.Shown(kEnd), "<token 257>");
+  ASSERT_TRUE(encoder.Make(Chat({"Hi", "Ho"}), &tokens, &fate).ok());
+  EXPECT_EQ(encoder.Shown(kEnd), "<end>");
+  EXPECT_EQ(encoder.Shown('x'), "x");
+}
+
 TEST(Plain, AModelWithoutAnEndTokenIsTold) {
   Fake fake;
   Model m = Of(&fake);

@@ -11,6 +11,7 @@
 #include "engine/ext/draft/model.h"
 #include "engine/node.hpp"
 #include "engine/transform.hpp"
+#include "loss_svg.h"
 #include "options.engine.hpp"
 #include "schedule.h"
 #include "state.h"
@@ -57,7 +58,6 @@ struct Trainer : Node {
   RunState State() const;
   Status SaveCheckpoint();
   Status SaveOnce(Call& call);
-  Status SaveAdapter(engine_model* m) const;
 
   Schedule schedule_;
   std::vector<Param> params_;
@@ -91,17 +91,21 @@ struct Evaluate : Node {
 };
 
 struct TrainLog : Node {
-  ENGINE_NODE("train_log", "Writes one line a step.", .executor = "io")
+  ENGINE_NODE("train_log", "Writes one line a step, and the curve of the run when it ends.",
+              .executor = "io")
   ENGINE_OPTIONS(TrainLogOptions)
   In<engine_train_step> in{this, {.name = "STEP", .doc = "Figures of each step."}};
 
   Status Open(Call& call) override;
   Status Process(Call& call) override;
+  Status Close(Call& call) override;
 
  private:
   std::ofstream file_;
   double seconds_ = 0;
   uint32_t seen_ = 0;
+  bool terminal_ = false;  // a bar is shown there
+  std::vector<CurvePoint> curve_;
 };
 
 }  // namespace engine::trainer

@@ -1,10 +1,8 @@
 // trainer: gradients of some batches, one step of the optimizer, and what is kept of a run.
 #include <cmath>
-#include <map>
-#include <set>
 
+#include "adapter_folder.h"
 #include "engine/util.hpp"
-#include "nlohmann/json.hpp"
 #include "nodes.h"
 
 namespace engine::trainer {
@@ -30,8 +28,11 @@ Status BatchTensors::Loss(engine_model* model, bool train, double* sum, int64_t*
   ENGINE_RETURN_IF_ERROR(
       Status(autograd->set_mode(train ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD, &mode)));
   AtenTensorHandle handle = nullptr;
-  Status status(ThisHost().model->loss(model, ids.get(), labels.get(),
-                                       example ? example->get() : nullptr, &handle, count));
+  engine_loss_how how = {};
+  how.struct_size = sizeof how;
+  how.flags = train ? ENGINE_LOSS_DROPOUT : 0;
+  how.example = example ? example->get() : nullptr;
+  Status status(ThisHost().model->loss(model, ids.get(), labels.get(), &how, &handle, count));
   if (status.ok()) {
     const ops::Tensor loss(handle);
     // Of the sum, not the mean: each label weighs the same whichever batch it came with.
@@ -203,59 +204,7 @@ Status Trainer::SaveOnce(Call& call) {
   if (saved_) return Status();
   saved_ = true;
   ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
-  return options.has_out ? SaveAdapter(model.Get(call)) : Status();
-}
-
-// PEFT's adapter folder: adapter_config.json and adapter_model.safetensors.
-Status Trainer::SaveAdapter(engine_model* m) const {
-  std::vector<std::string> names;
-  std::vector<engine_str> views;
-  std::vector<AtenTensorHandle> handles;
-  for (const Param& p : params_) {
-    names.push_back("base_model.model." + p.name);
-    handles.push_back(p.tensor.get());
-  }
-  // Of every branch: its linear, its rank, and the alpha that gives its scale.
-  std::set<std::string> targets;
-  std::map<std::string, std::pair<int64_t, double>> branches;
-  const engine::Model view(m);
-  const std::vector<engine_site_info> sites = view.Sites();
-  for (uint32_t i = 0; i < sites.size(); ++i) {
-    const auto* low = view.Extension<engine_low_rank>(i, ENGINE_EXT_LOW_RANK);
-    if (low == nullptr) continue;
-    const std::string name(View(sites[i].name));
-    branches[name] = {low->rank, low->scale * static_cast<double>(low->rank)};
-    targets.insert(name.substr(name.rfind('.') + 1));
-  }
-  if (branches.empty()) {
-    return Error(ENGINE_FAILED_PRECONDITION, "out is given, but the model has no LoRA adapter");
-  }
-  const auto [rank, alpha] = branches.begin()->second;
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = ranks;
-  for (const auto& [name, branch] : branches) {
-    if (branch.first != rank) ranks[name] = branch.first;
-    if (branch.second != alpha) alphas[name] = branch.second;
-  }
-  for (const std::string& name : names) views.push_back(Str(name));
-  const std::string file = options.out + "/adapter_model.safetensors";
-  const engine_model_host* api = ThisHost().model;
-  ENGINE_RETURN_IF_ERROR(Status(api->files_write(Str(file), views.data(), handles.data(),
-                                                 static_cast<uint32_t>(handles.size()))));
-  nlohmann::ordered_json config;
-  config["peft_type"] = "LORA";
-  config["task_type"] = "CAUSAL_LM";
-  config["r"] = rank;
-  config["lora_alpha"] = alpha;
-  if (!ranks.empty()) config["rank_pattern"] = ranks;
-  if (!alphas.empty()) config["alpha_pattern"] = alphas;
-  config["lora_dropout"] = 0.0;
-  config["bias"] = "none";
-  config["fan_in_fan_out"] = false;
-  config["inference_mode"] = true;
-  config["target_modules"] = targets;
-  const std::string text = config.dump(2) + "\n";
-  const std::string path = options.out + "/adapter_config.json";
-  return Status(api->write_text(Str(path), Str(text)));
+  return options.has_out ? SaveAdapter(model.Get(call), options.out) : Status();
 }
 
 }  // namespace engine::trainer

@@ -64,16 +64,4 @@ Status ChatTemplate::Render(const nlohmann::ordered_json& messages,
   });
 }
 
-Status ApplyChatTemplate(const std::string& text, const nlohmann::ordered_json& messages,
-                         bool add_generation_prompt, const std::string& bos_token,
-                         const std::string& eos_token, std::string* out) {
-  std::unique_ptr<ChatTemplate> t;
-  ENGINE_RETURN_IF_ERROR(ChatTemplate::Compile(text, &t));
-  ChatTemplateOptions options;
-  options.add_generation_prompt = add_generation_prompt;
-  options.bos_token = bos_token;
-  options.eos_token = eos_token;
-  return t->Render(messages, options, out);
-}
-
 }  // namespace engine::model

@@ -35,11 +35,6 @@ class ChatTemplate {
   std::unique_ptr<Parsed> parsed_;
 };
 
-// Compile and Render at once.
-Status ApplyChatTemplate(const std::string& text, const nlohmann::ordered_json& messages,
-                         bool add_generation_prompt, const std::string& bos_token,
-                         const std::string& eos_token, std::string* out);
-
 }  // namespace engine::model
 
 #endif  // ENGINE_MODEL_FORMATS_CHAT_TEMPLATE_H_

@@ -9,16 +9,25 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string Rendered(const std::string& text, const Json& messages = Json::array()) {
-  std::string out;
-  const Status status = ApplyChatTemplate(text, messages, true, "<s>", "</s>", &out);
-  EXPECT_TRUE(status.ok()) << status.message() << "\nin: " << text;
-  return out;
+Status Render(const std::string& text, const Json& messages, std::string* out) {
+  std::unique_ptr<ChatTemplate> compiled;
+  ENGINE_RETURN_IF_ERROR(ChatTemplate::Compile(text, &compiled));
+  ChatTemplateOptions options;
+  options.bos_token = "<s>";
+  options.eos_token = "</s>";
+  return compiled->Render(messages, options, out);
 }
 
 Status Render(const std::string& text, const Json& messages = Json::array()) {
   std::string out;
-  return ApplyChatTemplate(text, messages, true, "<s>", "</s>", &out);
+  return Render(text, messages, &out);
+}
+
+std::string Rendered(const std::string& text, const Json& messages = Json::array()) {
+  std::string out;
+  const Status status = Render(text, messages, &out);
+  EXPECT_TRUE(status.ok()) << status.message() << "\nin: " << text;
+  return out;
 }
 
 // Written by tests/parity/make_chat_templates.py with Jinja itself.

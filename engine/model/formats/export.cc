@@ -4,13 +4,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
+#include "engine/model/formats/output_file.h"
+#include "engine/model/formats/quantize.h"
 #include "engine/model/formats/tokenizer.h"
+#include "engine/util.hpp"
 
 namespace engine::model {
 namespace {
@@ -18,8 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kFolderFiles[] = {
-    "config.json",         "generation_config.json",  "tokenizer.json",   "tokenizer_config.json",
-    "chat_template.jinja", "special_tokens_map.json", "model.safetensors"};
+    "config.json",         "generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
+    "chat_template.jinja", "special_tokens_map.json", "model.safetensors", "provenance.json"};
 
 // Only what an export may have made is ever removed.
 Status CheckReplaceable(const fs::path& folder) {
@@ -137,11 +141,31 @@ fs::path Place(const std::string& path) {
 
 }  // namespace
 
-Status CheckExportPath(const Checkpoint& checkpoint, ExportFormat format, const std::string& path,
-                       bool replace) {
+Status ParseExportFormat(const std::string& path, std::string type, ExportFormat* out) {
+  static constexpr struct {
+    const char* name;
+    Encoding encoding;
+  } kTypes[] = {{"F64", Encoding::kF64},   {"F32", Encoding::kF32},   {"F16", Encoding::kF16},
+                {"BF16", Encoding::kBF16}, {"Q8_0", Encoding::kQ8_0}, {"INT8", Encoding::kI8}};
+  for (char& c : type) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  out->gguf = path.ends_with(".gguf");
+  for (const auto& known : kTypes) {
+    if (type != known.name) continue;
+    out->matrices = known.encoding;
+    if (known.encoding != (out->gguf ? Encoding::kI8 : Encoding::kQ8_0)) return Status();
+    return Error(ENGINE_INVALID_ARGUMENT, "type ", type, " does not go with '", path,
+                 "': Q8_0 is written to a file whose name ends in .gguf, INT8 to a folder");
+  }
+  return Error(ENGINE_INVALID_ARGUMENT, "type '", type,
+               "' is not known; there are F64, F32, F16 and BF16, Q8_0 for a .gguf file and INT8 "
+               "for a folder");
+}
+
+Status CheckExportPath(const Checkpoint& checkpoint, const ExportRequest& request) {
   std::error_code error;
+  const std::string& path = request.path;
   const fs::path out(path);
-  const bool folder = format == ExportFormat::kFolderInt8;
+  const bool folder = !request.format.gguf;
   const fs::file_status there = fs::status(out, error);
   if (!fs::exists(there)) {
     const fs::path parent = Place(path).parent_path();
@@ -149,15 +173,15 @@ Status CheckExportPath(const Checkpoint& checkpoint, ExportFormat format, const 
     return Error(ENGINE_NOT_FOUND, "the folder '", parent.string(), "' of '", path,
                  "' does not exist; make it first");
   }
-  if (!replace) {
-    return Error(ENGINE_ALREADY_EXISTS, "'", path, "' exists; give --force to replace it");
+  if (!request.replace) {
+    return Error(ENGINE_ALREADY_EXISTS, "'", path,
+                 "' exists; give --force (in a pipeline replace: true) to replace it");
   }
   const GgufFile* gguf = checkpoint.gguf();
   if (fs::equivalent(out, checkpoint.path(), error) ||
       (gguf != nullptr && fs::equivalent(out, gguf->file().path(), error))) {
     return Error(ENGINE_INVALID_ARGUMENT, "'", path,
-                 "' is the model that is read; quantizing loses precision for good. Write to "
-                 "another path");
+                 "' is the model that is read; it would be lost for good. Write to another path");
   }
   if (folder ? !fs::is_directory(there) : !fs::is_regular_file(there)) {
     return Error(ENGINE_FAILED_PRECONDITION, "'", path, "' is not a ",
@@ -166,21 +190,93 @@ Status CheckExportPath(const Checkpoint& checkpoint, ExportFormat format, const 
   return folder ? CheckReplaceable(out) : Status();
 }
 
-Status ExportQuantized(const Checkpoint& checkpoint, ExportFormat format, const std::string& path,
-                       bool replace) {
-  ENGINE_RETURN_IF_ERROR(CheckExportPath(checkpoint, format, path, replace));
+Status ExportCheckpoint(const Checkpoint& checkpoint, const ExportRequest& request) {
+  ENGINE_RETURN_IF_ERROR(CheckExportPath(checkpoint, request));
   return Status(Guard([&]() -> Status {
-    const fs::path place = Place(path);
+    const fs::path place = Place(request.path);
     const Temporary temporary(place.string() + ".new." + std::to_string(getpid()));
-    if (format == ExportFormat::kGgufQ8_0) {
-      ENGINE_RETURN_IF_ERROR(internal::WriteQuantizedGguf(checkpoint, temporary.path()));
+    if (request.format.gguf) {
+      ENGINE_RETURN_IF_ERROR(internal::WriteGguf(checkpoint, request, temporary.path()));
     } else {
       ENGINE_RETURN_IF_ERROR(temporary.MakeFolder());
-      ENGINE_RETURN_IF_ERROR(internal::WriteQuantizedFolder(checkpoint, temporary.path()));
+      ENGINE_RETURN_IF_ERROR(internal::WriteFolder(checkpoint, request, temporary.path()));
     }
     ENGINE_RETURN_IF_ERROR(Verify(checkpoint, temporary.path()));
     return temporary.MoveTo(place);
   }));
+}
+
+internal::Rows internal::RowsOf(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                                const RowSource* source) {
+  if (source != nullptr && source->Replaces(tensor)) {
+    return [source, &tensor](int64_t begin, int64_t end, double* to) {
+      return source->Rows(tensor, begin, end, to);
+    };
+  }
+  return [&checkpoint, &tensor](int64_t begin, int64_t end, double* to) {
+    return checkpoint.ReadRows(tensor, begin, end, to);
+  };
+}
+
+namespace {
+
+template <typename T>
+void Put(T value, int64_t i, uint8_t* to) {
+  std::memcpy(to + i * static_cast<int64_t>(sizeof value), &value, sizeof value);
+}
+
+// One row; false where a value is not finite or becomes so in this encoding.
+bool EncodeRow(Encoding encoding, const double* x, int64_t count, std::vector<float>* narrow,
+               uint8_t* to) {
+  narrow->assign(x, x + count);
+  const float* f = narrow->data();
+  if (encoding == Encoding::kQ8_0) return EncodeQ8_0(f, count, to);
+  double poison = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    double stored = x[i];
+    if (encoding == Encoding::kF64) {
+      Put(x[i], i, to);
+    } else if (encoding == Encoding::kF32) {
+      Put(f[i], i, to);
+      stored = double{f[i]};
+    } else if (encoding == Encoding::kF16) {
+      const uint16_t half = FloatToHalf(f[i]);
+      Put(half, i, to);
+      stored = double{HalfToFloat(half)};
+    } else {
+      const uint16_t bits = FloatToBf16(f[i]);
+      Put(bits, i, to);
+      stored = double{Bf16ToFloat(bits)};
+    }
+    poison += stored - stored;
+  }
+  return poison == 0;
+}
+
+}  // namespace
+
+Status internal::WriteRows(const std::string& name, const std::vector<int64_t>& shape,
+                           Encoding encoding, const Rows& rows, OutputFile* file) {
+  const int64_t columns = shape.back(), count = shape.size() == 2 ? shape[0] : 1;
+  const int64_t row_bytes = columns / BlockElements(encoding) * BlockBytes(encoding);
+  constexpr int64_t kPiece = 256;
+  std::vector<double> values(static_cast<size_t>(std::min(count, kPiece) * columns));
+  std::vector<uint8_t> encoded(static_cast<size_t>(row_bytes));
+  std::vector<float> narrow;
+  for (int64_t r = 0; r < count; r += kPiece) {
+    const int64_t end = std::min(count, r + kPiece);
+    ENGINE_RETURN_IF_ERROR(rows(r, end, values.data()));
+    for (int64_t i = r; i < end; ++i) {
+      if (!EncodeRow(encoding, values.data() + (i - r) * columns, columns, &narrow,
+                     encoded.data())) {
+        return Error(ENGINE_DATA_LOSS, "row ", i, " of tensor '", name,
+                     "' holds values that are not finite or too great for ",
+                     EncodingName(encoding));
+      }
+      ENGINE_RETURN_IF_ERROR(file->Append(encoded.data(), encoded.size()));
+    }
+  }
+  return Status();
 }
 
 }  // namespace engine::model

@@ -1,6 +1,6 @@
-// A checkpoint as a Hugging Face folder with int8 weights. Scales have half precision, and the
-// embedding is stored once where the head is tied to it. From another folder the JSON files are
-// copied; from a GGUF file they are written.
+// A model as a Hugging Face folder. The embedding is stored once where the head is tied to it; of
+// int8 weights the scales have half precision. From another folder the JSON files are copied, but
+// for what the new numbers change; from a GGUF file they are written.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -209,20 +209,23 @@ Status WriteTexts(const Checkpoint& checkpoint, const fs::path& to, ordered_json
 struct Matrix {
   const Checkpoint* checkpoint;
   const TensorInfo* info;
+  internal::Rows rows;
   std::vector<uint16_t> scales;
 
   Status Write(OutputFile* file) {
     const int64_t columns = info->columns(), groups = (columns + kExportGroup - 1) / kExportGroup;
     constexpr int64_t kPiece = 64;
-    std::vector<float> values(static_cast<size_t>(kPiece * columns));
+    std::vector<double> values(static_cast<size_t>(kPiece * columns));
+    std::vector<float> row(static_cast<size_t>(columns));
     std::vector<int8_t> codes(static_cast<size_t>(columns));
     scales.resize(static_cast<size_t>(info->rows() * groups));
     for (int64_t r = 0; r < info->rows(); r += kPiece) {
       const int64_t end = std::min(info->rows(), r + kPiece);
-      ENGINE_RETURN_IF_ERROR(checkpoint->ReadRows(*info, r, end, values.data()));
+      ENGINE_RETURN_IF_ERROR(rows(r, end, values.data()));
       for (int64_t i = r; i < end; ++i) {
-        if (!EncodeInt8Groups(values.data() + (i - r) * columns, columns, kExportGroup,
-                              codes.data(), scales.data() + i * groups)) {
+        std::copy_n(values.data() + (i - r) * columns, columns, row.data());
+        if (!EncodeInt8Groups(row.data(), columns, kExportGroup, codes.data(),
+                              scales.data() + i * groups)) {
           return Error(ENGINE_DATA_LOSS, "row ", i, " of tensor '", info->name,
                        "' holds values that are not finite or too great for int8 with scales in "
                        "half precision");
@@ -235,19 +238,37 @@ struct Matrix {
   }
 };
 
-Status WriteWeights(const Checkpoint& checkpoint, const fs::path& path) {
+// As safetensors and as a config.json name the numbers.
+std::pair<const char*, const char*> Names(Encoding encoding) {
+  switch (encoding) {
+    case Encoding::kF64:
+      return {"F64", "float64"};
+    case Encoding::kF16:
+      return {"F16", "float16"};
+    case Encoding::kBF16:
+      return {"BF16", "bfloat16"};
+    default:
+      return {"F32", "float32"};
+  }
+}
+
+Status WriteWeights(const Checkpoint& checkpoint, const ExportRequest& request,
+                    const fs::path& path) {
+  const bool int8 = request.format.matrices == Encoding::kI8;
+  const Encoding plain = int8 ? Encoding::kF32 : request.format.matrices;
   std::vector<SafetensorsSource> tensors;
   for (const TensorInfo& t : checkpoint.tensors()) {
-    if (t.shape.size() != 2) {
-      tensors.push_back(
-          {t.name, "F32", t.shape, nullptr, [&checkpoint, &t](OutputFile* file) -> Status {
-             std::vector<float> values(static_cast<size_t>(t.rows() * t.columns()));
-             ENGINE_RETURN_IF_ERROR(checkpoint.ReadRows(t, 0, t.rows(), values.data()));
-             return file->Append(values.data(), values.size() * 4);
-           }});
+    const internal::Rows rows = internal::RowsOf(checkpoint, t, request.rows);
+    if (!int8 || t.shape.size() != 2) {
+      tensors.push_back({t.name, Names(plain).first, t.shape, nullptr,
+                         [&checkpoint, &t, plain, rows](OutputFile* file) {
+                           Status status = internal::WriteRows(t.name, t.shape, plain, rows, file);
+                           checkpoint.Drop(t);
+                           return status;
+                         }});
       continue;
     }
-    auto matrix = std::make_shared<Matrix>(Matrix{&checkpoint, &t, {}});
+    auto matrix = std::make_shared<Matrix>(Matrix{&checkpoint, &t, rows, {}});
     tensors.push_back({t.name, "I8", t.shape, nullptr,
                        [matrix](OutputFile* file) { return matrix->Write(file); }});
     const int64_t groups = (t.columns() + kExportGroup - 1) / kExportGroup;
@@ -258,13 +279,17 @@ Status WriteWeights(const Checkpoint& checkpoint, const fs::path& path) {
            return status;
          }});
   }
-  return WriteSafetensors(path.string(), tensors, {{"format", "pt"}});
+  std::map<std::string, std::string> metadata = request.notes;
+  metadata["format"] = "pt";
+  return WriteSafetensors(path.string(), tensors, metadata);
 }
 
 }  // namespace
 
-Status internal::WriteQuantizedFolder(const Checkpoint& checkpoint, const std::string& folder) {
+Status internal::WriteFolder(const Checkpoint& checkpoint, const ExportRequest& request,
+                             const std::string& folder) {
   const fs::path to(folder), from(checkpoint.path());
+  const Encoding numbers = request.format.matrices;
   ordered_json config;
   if (checkpoint.gguf() != nullptr) {
     ENGINE_RETURN_IF_ERROR(WriteTexts(checkpoint, to, &config));
@@ -279,9 +304,18 @@ Status internal::WriteQuantizedFolder(const Checkpoint& checkpoint, const std::s
       ENGINE_RETURN_IF_ERROR(Copy(from / name, to / name));
     }
   }
-  config["quantization_config"] = Quantization(checkpoint.config().tied_embedding);
+  if (numbers == Encoding::kI8) {
+    config["quantization_config"] = Quantization(checkpoint.config().tied_embedding);
+  } else {
+    config.erase("quantization_config");
+    // transformers 5 calls it dtype.
+    config[config.contains("dtype") ? "dtype" : "torch_dtype"] = Names(numbers).second;
+  }
   ENGINE_RETURN_IF_ERROR(WriteJson(to / "config.json", config));
-  return WriteWeights(checkpoint, to / "model.safetensors");
+  if (!request.provenance.empty()) {
+    ENGINE_RETURN_IF_ERROR(WriteText(to / "provenance.json", request.provenance));
+  }
+  return WriteWeights(checkpoint, request, to / "model.safetensors");
 }
 
 }  // namespace engine::model

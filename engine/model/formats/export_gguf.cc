@@ -1,84 +1,70 @@
-// A checkpoint as a GGUF file with Q8_0 weights, as llama.cpp's own tools write it: from another
-// GGUF file metadata and the order of rows stay; from a Hugging Face folder both are translated.
+// A model as a GGUF file, as llama.cpp's own tools write it: from another GGUF file the metadata
+// stay; from a Hugging Face folder they are translated. Rows are in the order of its converter.
 #include <algorithm>
-#include <cstring>
+#include <map>
 
 #include "engine/model/formats/export.h"
 #include "engine/model/formats/gguf_writer.h"
-#include "engine/model/formats/quantize.h"
 #include "engine/model/formats/tokenizer.h"
 
 namespace engine::model {
 namespace {
 
-constexpr uint32_t kMostlyQ8_0 = 7, kQuantizationVersion = 2;
+constexpr uint32_t kQuantizationVersion = 2;
 
-// Decodes rows [begin, end).
-using Rows = std::function<Status(int64_t begin, int64_t end, float* to)>;
+// llama_ftype: what most of a file's tensors are.
+uint32_t FileType(Encoding matrices) {
+  switch (matrices) {
+    case Encoding::kF16:
+      return 1;
+    case Encoding::kQ8_0:
+      return 7;
+    case Encoding::kBF16:
+      return 32;
+    default:
+      return 0;
+  }
+}
 
-// A tensor of the new file: matrices of whole blocks in Q8_0, everything else in F32.
-GgufWriter::Tensor Encoded(std::string name, std::vector<int64_t> shape, Rows rows) {
+// What a tensor of this shape is stored as.
+Encoding StoredAs(Encoding matrices, const std::vector<int64_t>& shape) {
+  if (matrices == Encoding::kF64) return Encoding::kF64;
+  if (shape.size() != 2) return Encoding::kF32;
+  return shape[1] % BlockElements(matrices) == 0 ? matrices : Encoding::kF32;
+}
+
+GgufWriter::Tensor Encoded(std::string name, std::vector<int64_t> shape, Encoding matrices,
+                           internal::Rows rows) {
   GgufWriter::Tensor t;
   t.name = name;
   t.shape = shape;
-  const bool quantize = shape.size() == 2 && shape[1] % 32 == 0;
-  t.encoding = quantize ? Encoding::kQ8_0 : Encoding::kF32;
-  t.write = [name = std::move(name), shape = std::move(shape), rows = std::move(rows),
-             quantize](OutputFile* file) -> Status {
-    const int64_t columns = shape.back();
-    const int64_t count = shape.size() == 2 ? shape[0] : 1;
-    constexpr int64_t kPiece = 64;
-    std::vector<float> values(static_cast<size_t>(kPiece * columns));
-    std::vector<uint8_t> blocks(static_cast<size_t>(quantize ? columns / 32 * 34 : 0));
-    for (int64_t r = 0; r < count; r += kPiece) {
-      const int64_t end = std::min(count, r + kPiece);
-      ENGINE_RETURN_IF_ERROR(rows(r, end, values.data()));
-      if (!quantize) {
-        ENGINE_RETURN_IF_ERROR(
-            file->Append(values.data(), static_cast<uint64_t>((end - r) * columns) * 4));
-        continue;
-      }
-      for (int64_t i = r; i < end; ++i) {
-        if (!EncodeQ8_0(values.data() + (i - r) * columns, columns, blocks.data())) {
-          return Error(ENGINE_DATA_LOSS, "row ", i, " of tensor '", name,
-                       "' holds values that are not finite or too great for Q8_0");
-        }
-        ENGINE_RETURN_IF_ERROR(file->Append(blocks.data(), blocks.size()));
-      }
-    }
-    return Status();
+  t.encoding = StoredAs(matrices, shape);
+  t.write = [name = std::move(name), shape = std::move(shape), encoding = t.encoding,
+             rows = std::move(rows)](OutputFile* file) {
+    return internal::WriteRows(name, shape, encoding, rows, file);
   };
   return t;
 }
 
-Status FromGguf(const GgufFile& source, const std::string& path) {
-  GgufWriter writer;
-  for (const GgufFile::Entry& e : source.entries()) {
-    if (e.key == "general.file_type" || e.key == "general.quantization_version") continue;
-    writer.AddEncoded(e.key, e.encoded);
-  }
-  writer.Add("general.file_type", kMostlyQ8_0);
-  writer.Add("general.quantization_version", kQuantizationVersion);
-  writer.SetAlignment(static_cast<uint32_t>(source.alignment()));
-  std::vector<GgufWriter::Tensor> tensors;
-  for (const GgufTensor& t : source.tensors()) {
-    const uint8_t* data = source.file().data() + t.offset;
-    if (t.encoding == Encoding::kQ8_0) {
-      tensors.push_back({t.name, t.shape, t.encoding,
-                         [data, &t](OutputFile* file) { return file->Append(data, t.bytes); }});
-      continue;
+// The converter's order of rows: within a head, the two halves that rotary embedding pairs
+// alternate.
+internal::Rows InFileOrder(const Checkpoint& checkpoint, const TensorInfo& t, internal::Rows rows) {
+  if (!t.name.ends_with("q_proj.weight") && !t.name.ends_with("k_proj.weight")) return rows;
+  return [rows = std::move(rows), columns = t.columns(), dim = checkpoint.config().head_dim](
+             int64_t begin, int64_t end, double* to) -> Status {
+    for (int64_t r = begin; r < end; ++r, to += columns) {
+      const int64_t within = r % dim;
+      const int64_t row = r - within + within / 2 + within % 2 * (dim / 2);
+      ENGINE_RETURN_IF_ERROR(rows(row, row + 1, to));
     }
-    const int64_t columns = t.shape.back();
-    const int64_t row_bytes = columns / BlockElements(t.encoding) * BlockBytes(t.encoding);
-    tensors.push_back(
-        Encoded(t.name, t.shape,
-                [&source, &t, data, columns, row_bytes](int64_t begin, int64_t end, float* to) {
-                  ENGINE_RETURN_IF_ERROR(source.file().CheckUnchanged());
-                  Decode(t.encoding, data + begin * row_bytes, (end - begin) * columns, to);
-                  return Status();
-                }));
-  }
-  return writer.Write(path, tensors);
+    return Status();
+  };
+}
+
+void AddNotes(const ExportRequest& request, GgufWriter* writer) {
+  writer->Add("general.file_type", FileType(request.format.matrices));
+  writer->Add("general.quantization_version", kQuantizationVersion);
+  for (const auto& [key, text] : request.notes) writer->Add(key, std::string_view(text));
 }
 
 Status AddTokenizer(const Checkpoint& checkpoint, GgufWriter* writer) {
@@ -181,7 +167,8 @@ std::string GgufName(std::string_view name) {
   return std::string(name);  // CheckComplete lets no other name in
 }
 
-Status FromFolder(const Checkpoint& checkpoint, const std::string& path) {
+Status FromFolder(const Checkpoint& checkpoint, const ExportRequest& request,
+                  const std::string& path) {
   const ModelConfig& c = checkpoint.config();
   GgufWriter writer;
   const auto number = [&](const char* key, int64_t value) {
@@ -190,8 +177,7 @@ Status FromFolder(const Checkpoint& checkpoint, const std::string& path) {
   writer.Add("general.architecture", std::string_view("llama"));
   writer.Add("general.type", std::string_view("model"));
   if (!c.name.empty()) writer.Add("general.name", std::string_view(c.name));
-  writer.Add("general.file_type", kMostlyQ8_0);
-  writer.Add("general.quantization_version", kQuantizationVersion);
+  AddNotes(request, &writer);
   number("llama.vocab_size", c.vocab);
   number("llama.context_length", c.context);
   number("llama.embedding_length", c.hidden);
@@ -213,37 +199,61 @@ Status FromFolder(const Checkpoint& checkpoint, const std::string& path) {
   } else if (!divisors.empty()) {
     const std::vector<float> factors(divisors.begin(), divisors.end());
     tensors.push_back(Encoded("rope_freqs.weight", {static_cast<int64_t>(factors.size())},
-                              [factors](int64_t, int64_t, float* to) {
+                              request.format.matrices, [factors](int64_t, int64_t, double* to) {
                                 std::copy(factors.begin(), factors.end(), to);
                                 return Status();
                               }));
   }
   ENGINE_RETURN_IF_ERROR(AddTokenizer(checkpoint, &writer));
   for (const TensorInfo& t : checkpoint.tensors()) {
-    // The converter's order of rows: within a head, the two halves that rotary embedding pairs
-    // alternate.
-    const bool rotary = t.name.ends_with("q_proj.weight") || t.name.ends_with("k_proj.weight");
-    const int64_t dim = rotary ? c.head_dim : 0;
     tensors.push_back(
-        Encoded(GgufName(t.name), t.shape,
-                [&checkpoint, &t, dim](int64_t begin, int64_t end, float* to) -> Status {
-                  if (dim == 0) return checkpoint.ReadRows(t, begin, end, to);
-                  for (int64_t r = begin; r < end; ++r, to += t.columns()) {
-                    const int64_t within = r % dim;
-                    const int64_t row = r - within + within / 2 + within % 2 * (dim / 2);
-                    ENGINE_RETURN_IF_ERROR(checkpoint.ReadRows(t, row, row + 1, to));
-                  }
-                  return Status();
-                }));
+        Encoded(GgufName(t.name), t.shape, request.format.matrices,
+                InFileOrder(checkpoint, t, internal::RowsOf(checkpoint, t, request.rows))));
+  }
+  return writer.Write(path, tensors);
+}
+
+Status FromGguf(const Checkpoint& checkpoint, const ExportRequest& request,
+                const std::string& path) {
+  const GgufFile& source = *checkpoint.gguf();
+  GgufWriter writer;
+  for (const GgufFile::Entry& e : source.entries()) {
+    if (e.key == "general.file_type" || e.key == "general.quantization_version") continue;
+    if (!request.notes.empty() && e.key.starts_with(kNotePrefix)) continue;
+    writer.AddEncoded(e.key, e.encoded);
+  }
+  AddNotes(request, &writer);
+  writer.SetAlignment(static_cast<uint32_t>(source.alignment()));
+  std::map<std::string, const TensorInfo*> known;
+  for (const TensorInfo& t : checkpoint.tensors()) known[GgufName(t.name)] = &t;
+  std::vector<GgufWriter::Tensor> tensors;
+  for (const GgufTensor& t : source.tensors()) {
+    const uint8_t* data = source.file().data() + t.offset;
+    const auto it = known.find(t.name);
+    const TensorInfo* info = it == known.end() ? nullptr : it->second;
+    const bool kept = info == nullptr || request.rows == nullptr || !request.rows->Replaces(*info);
+    // Factors of the rotary embedding are no weight: they stay as they are stored.
+    if (kept && (info == nullptr || t.encoding == StoredAs(request.format.matrices, t.shape))) {
+      tensors.push_back(
+          {t.name, t.shape, t.encoding, [&source, data, &t](OutputFile* file) -> Status {
+             ENGINE_RETURN_IF_ERROR(source.file().CheckUnchanged());
+             return file->Append(data, t.bytes);
+           }});
+      continue;
+    }
+    tensors.push_back(
+        Encoded(t.name, t.shape, request.format.matrices,
+                InFileOrder(checkpoint, *info, internal::RowsOf(checkpoint, *info, request.rows))));
   }
   return writer.Write(path, tensors);
 }
 
 }  // namespace
 
-Status internal::WriteQuantizedGguf(const Checkpoint& checkpoint, const std::string& path) {
-  const GgufFile* source = checkpoint.gguf();
-  return source != nullptr ? FromGguf(*source, path) : FromFolder(checkpoint, path);
+Status internal::WriteGguf(const Checkpoint& checkpoint, const ExportRequest& request,
+                           const std::string& path) {
+  return checkpoint.gguf() != nullptr ? FromGguf(checkpoint, request, path)
+                                      : FromFolder(checkpoint, request, path);
 }
 
 }  // namespace engine::model

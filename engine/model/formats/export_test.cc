@@ -135,6 +135,11 @@ class Export : public ::testing::Test {
   std::mt19937 random_{7};
 };
 
+Status WriteAs(const Checkpoint& checkpoint, ExportFormat format, const std::string& path,
+               bool replace) {
+  return ExportCheckpoint(checkpoint, {path, format, replace, nullptr, {}, ""});
+}
+
 std::vector<float> Rows(const Checkpoint& c, const std::string& name) {
   const TensorInfo* t = c.Find(name);
   std::vector<float> out(static_cast<size_t>(t->rows() * t->columns()));
@@ -215,7 +220,7 @@ TEST(Quantize, GroupsRoundByTheStoredScale) {
 TEST_F(Export, FolderToGgufAndBack) {
   std::unique_ptr<Checkpoint> source, gguf, folder, again;
   ASSERT_STATUS_OK(OpenModel(&source));
-  ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("a.gguf"), false));
+  ASSERT_STATUS_OK(WriteAs(*source, kGgufQ8_0, Path("a.gguf"), false));
   ASSERT_STATUS_OK(OpenCheckpoint(Path("a.gguf"), &gguf));
   ASSERT_EQ(gguf->tensors().size(), source->tensors().size());
   for (const TensorInfo& t : source->tensors()) {
@@ -256,12 +261,12 @@ TEST_F(Export, FolderToGgufAndBack) {
   EXPECT_EQ(gguf->config().stop_ids, std::vector<int64_t>{257});
 
   // From there to a folder, and to GGUF again: metadata and blocks stay as they are.
-  ASSERT_STATUS_OK(ExportQuantized(*gguf, ExportFormat::kFolderInt8, Path("b"), false));
+  ASSERT_STATUS_OK(WriteAs(*gguf, kFolderInt8, Path("b"), false));
   ASSERT_STATUS_OK(OpenCheckpoint(Path("b"), &folder));
   std::unique_ptr<Tokenizer> last;
   ASSERT_STATUS_OK(OpenTokenizer(*folder, &last));
   EXPECT_EQ(last->spec().tokens, after->spec().tokens);
-  ASSERT_STATUS_OK(ExportQuantized(*gguf, ExportFormat::kGgufQ8_0, Path("c.gguf"), false));
+  ASSERT_STATUS_OK(WriteAs(*gguf, kGgufQ8_0, Path("c.gguf"), false));
   ASSERT_STATUS_OK(OpenCheckpoint(Path("c.gguf"), &again));
   for (const TensorInfo& t : gguf->tensors()) EXPECT_EQ(Rows(*again, t.name), Rows(*gguf, t.name));
   EXPECT_EQ(again->gguf()->entries().size(), gguf->gguf()->entries().size());
@@ -279,7 +284,7 @@ TEST_F(Export, FolderToGgufAndBack) {
 TEST_F(Export, FolderOfInt8) {
   std::unique_ptr<Checkpoint> source, copy;
   ASSERT_STATUS_OK(OpenModel(&source));
-  ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kFolderInt8, Path("out/"), false));
+  ASSERT_STATUS_OK(WriteAs(*source, kFolderInt8, Path("out/"), false));
   ASSERT_STATUS_OK(OpenCheckpoint(Path("out"), &copy));
   for (const TensorInfo& t : source->tensors()) {
     const TensorInfo* stored = copy->Find(t.name);
@@ -331,7 +336,7 @@ TEST_F(Export, FolderOfInt8) {
 TEST_F(Export, HostileInt8Folders) {
   std::unique_ptr<Checkpoint> source;
   ASSERT_STATUS_OK(OpenModel(&source));
-  ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kFolderInt8, Path("out"), false));
+  ASSERT_STATUS_OK(WriteAs(*source, kFolderInt8, Path("out"), false));
   const json good = json::parse(ReadAll(Path("out/config.json")));
   const struct {
     const char* pointer;
@@ -399,30 +404,29 @@ TEST_F(Export, HostileInt8Folders) {
 TEST_F(Export, WhatIsThereStays) {
   std::unique_ptr<Checkpoint> source, copy;
   ASSERT_STATUS_OK(OpenModel(&source));
-  const auto gguf = ExportFormat::kGgufQ8_0, folder = ExportFormat::kFolderInt8;
+  const auto gguf = kGgufQ8_0, folder = kFolderInt8;
   std::ofstream(Path("a.gguf")) << "mine";
-  EXPECT_REFUSED(ExportQuantized(*source, gguf, Path("a.gguf"), false), "--force");
+  EXPECT_REFUSED(WriteAs(*source, gguf, Path("a.gguf"), false), "--force");
   EXPECT_EQ(ReadAll(Path("a.gguf")), "mine");
   fs::create_directory(Path("home"));
   std::ofstream(Path("home/thesis.txt")) << "mine";
-  EXPECT_REFUSED(ExportQuantized(*source, folder, Path("home"), false), "--force");
-  EXPECT_REFUSED(ExportQuantized(*source, folder, Path("home"), true), "'thesis.txt'");
+  EXPECT_REFUSED(WriteAs(*source, folder, Path("home"), false), "--force");
+  EXPECT_REFUSED(WriteAs(*source, folder, Path("home"), true), "'thesis.txt'");
   fs::rename(Path("home/thesis.txt"), Path("home/config.json"));
   fs::create_directory(Path("home/tokenizer.json"));
-  EXPECT_REFUSED(ExportQuantized(*source, folder, Path("home"), true), "'tokenizer.json'");
-  EXPECT_REFUSED(ExportQuantized(*source, folder, Path("a.gguf"), true), "not a folder");
-  EXPECT_REFUSED(ExportQuantized(*source, gguf, Path("home"), true), "not a regular file");
-  EXPECT_REFUSED(ExportQuantized(*source, gguf, Path("none/a.gguf"), false), "does not exist");
-  EXPECT_REFUSED(ExportQuantized(*source, folder, Path("model"), true),
-                 "is the model that is read");
+  EXPECT_REFUSED(WriteAs(*source, folder, Path("home"), true), "'tokenizer.json'");
+  EXPECT_REFUSED(WriteAs(*source, folder, Path("a.gguf"), true), "not a folder");
+  EXPECT_REFUSED(WriteAs(*source, gguf, Path("home"), true), "not a regular file");
+  EXPECT_REFUSED(WriteAs(*source, gguf, Path("none/a.gguf"), false), "does not exist");
+  EXPECT_REFUSED(WriteAs(*source, folder, Path("model"), true), "is the model that is read");
   EXPECT_EQ(ReadAll(Path("home/config.json")), "mine");
   EXPECT_EQ(Left(), (std::vector<std::string>{"a.gguf", "home"}));
 
   fs::remove(Path("home/tokenizer.json"));
-  ASSERT_STATUS_OK(ExportQuantized(*source, gguf, Path("a.gguf"), true));
-  ASSERT_STATUS_OK(ExportQuantized(*source, folder, Path("home"), true));
+  ASSERT_STATUS_OK(WriteAs(*source, gguf, Path("a.gguf"), true));
+  ASSERT_STATUS_OK(WriteAs(*source, folder, Path("home"), true));
   ASSERT_STATUS_OK(OpenCheckpoint(Path("a.gguf"), &copy));
-  EXPECT_REFUSED(ExportQuantized(*copy, gguf, Path("a.gguf"), true), "is the model that is read");
+  EXPECT_REFUSED(WriteAs(*copy, gguf, Path("a.gguf"), true), "is the model that is read");
   ASSERT_STATUS_OK(OpenCheckpoint(Path("home"), &copy));
   EXPECT_EQ(Left(), (std::vector<std::string>{"a.gguf", "home"}));
 }
@@ -431,8 +435,8 @@ TEST_F(Export, WhatIsThereStays) {
 TEST_F(Export, FailedWritesLeaveNothing) {
   std::unique_ptr<Checkpoint> source, copy;
   ASSERT_STATUS_OK(OpenModel(&source));
-  ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("a.gguf"), false));
-  ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kFolderInt8, Path("b"), false));
+  ASSERT_STATUS_OK(WriteAs(*source, kGgufQ8_0, Path("a.gguf"), false));
+  ASSERT_STATUS_OK(WriteAs(*source, kFolderInt8, Path("b"), false));
   const std::string before = ReadAll(Path("a.gguf")),
                     weights = ReadAll(Path("b/model.safetensors"));
   rlimit old = {};
@@ -442,8 +446,8 @@ TEST_F(Export, FailedWritesLeaveNothing) {
     rlimit small = old;
     small.rlim_cur = limit;
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-    const Status gguf = ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("a.gguf"), true);
-    const Status folder = ExportQuantized(*source, ExportFormat::kFolderInt8, Path("b"), true);
+    const Status gguf = WriteAs(*source, kGgufQ8_0, Path("a.gguf"), true);
+    const Status folder = WriteAs(*source, kFolderInt8, Path("b"), true);
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
     EXPECT_EQ(gguf.code(), ENGINE_RESOURCE_EXHAUSTED) << gguf.message();
     EXPECT_EQ(folder.code(), ENGINE_RESOURCE_EXHAUSTED) << folder.message();
@@ -456,9 +460,9 @@ TEST_F(Export, FailedWritesLeaveNothing) {
 
   weights_["model.layers.1.mlp.up_proj.weight"].second[64 * 70 + 3] = NAN;
   ASSERT_STATUS_OK(OpenModel(&source));
-  EXPECT_REFUSED(ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("c.gguf"), false),
+  EXPECT_REFUSED(WriteAs(*source, kGgufQ8_0, Path("c.gguf"), false),
                  "row 70 of tensor 'blk.1.ffn_up.weight'");
-  EXPECT_REFUSED(ExportQuantized(*source, ExportFormat::kFolderInt8, Path("c"), false),
+  EXPECT_REFUSED(WriteAs(*source, kFolderInt8, Path("c"), false),
                  "row 70 of tensor 'model.layers.1.mlp.up_proj.weight'");
   EXPECT_EQ(Left(), (std::vector<std::string>{"a.gguf", "b"}));
 }
@@ -486,19 +490,17 @@ TEST_F(Export, TokenizersThatGgufCannotSay) {
     tokenizer_[json::json_pointer(w.pointer)] = w.value;
     std::unique_ptr<Checkpoint> source;
     ASSERT_STATUS_OK(OpenModel(&source));
-    EXPECT_REFUSED(ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("a.gguf"), false),
-                   w.words);
+    EXPECT_REFUSED(WriteAs(*source, kGgufQ8_0, Path("a.gguf"), false), w.words);
     EXPECT_EQ(Left(), std::vector<std::string>{});
     // A folder keeps the file as it is.
-    ASSERT_STATUS_OK(ExportQuantized(*source, ExportFormat::kFolderInt8, Path("b"), false));
+    ASSERT_STATUS_OK(WriteAs(*source, kFolderInt8, Path("b"), false));
     fs::remove_all(Path("b"));
   }
   tokenizer_ = good;
   config_["eos_token_id"] = {257, 10, 11, 12};
   std::unique_ptr<Checkpoint> source;
   ASSERT_STATUS_OK(OpenModel(&source));
-  EXPECT_REFUSED(ExportQuantized(*source, ExportFormat::kGgufQ8_0, Path("a.gguf"), false),
-                 "more than three");
+  EXPECT_REFUSED(WriteAs(*source, kGgufQ8_0, Path("a.gguf"), false), "more than three");
 }
 
 TEST(GgufWriter, WritesWhatTheReaderReads) {

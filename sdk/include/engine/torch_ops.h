@@ -213,11 +213,12 @@ inline Tensor CausalAttention(const Tensor& q, const Tensor& k, const Tensor& v)
   return internal::Call("aten::scaled_dot_product_attention", "", q, k, v, std::optional<Tensor>(),
                         0.0, true, std::optional<double>(), q.size(1) != k.size(1));
 }
-// logits [N, vocab], labels [N] i64: sum of the losses; labels of -100 are left out.
-inline Tensor CrossEntropySum(const Tensor& logits, const Tensor& labels) {
+// logits [N, vocab], labels [N] i64: sum of the losses; labels of -100 are left out, and a share
+// `smoothing` of the others is spread over all classes.
+inline Tensor CrossEntropySum(const Tensor& logits, const Tensor& labels, double smoothing = 0) {
   constexpr int64_t kReduceSum = 2;
   return internal::Call("aten::cross_entropy_loss", "", logits, labels, std::optional<Tensor>(),
-                        kReduceSum, int64_t{-100}, 0.0);
+                        kReduceSum, int64_t{-100}, smoothing);
 }
 
 }  // namespace engine::ops

@@ -110,7 +110,8 @@ typedef struct engine_packed_linear {
   engine_packed* packed; /* borrowed from the implementation */
 } engine_packed_linear;
 
-/* engine.low_rank/1: y = base(x) + scale · B·(A·x), A [rank, in], B [out, rank]. */
+/* engine.low_rank/1: y = base(x) + scale · B·(A·x), A [rank, in], B [out, rank]. Training may drop
+ * elements of the x that enters A; see engine_model_host.dropout. */
 #define ENGINE_EXT_LOW_RANK "engine.low_rank/1"
 typedef struct engine_low_rank {
   uint32_t struct_size;
@@ -120,6 +121,8 @@ typedef struct engine_low_rank {
   double scale;
   engine_str adapter; /* serving adds the branch for sequences that chose this adapter; empty: for
                        * all of them. Training always adds it. */
+  double dropout;     /* probability of an element to be dropped, in [0, 1) */
+  uint64_t drop_seed, drop_stream; /* key its random numbers, beside step and microbatch */
 } engine_low_rank;
 
 /* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
@@ -245,6 +248,52 @@ typedef enum engine_chat_flags {
   ENGINE_CHAT_GENERATE = 2 /* chat_render: with what comes before an answer */
 } engine_chat_flags;
 
+/* What the matrices of a written model are stored as; vectors as F32 in a GGUF file and beside
+ * INT8, else alike. */
+typedef enum engine_export_type {
+  ENGINE_EXPORT_F32 = 0,
+  ENGINE_EXPORT_F16 = 1,
+  ENGINE_EXPORT_BF16 = 2,
+  ENGINE_EXPORT_F64 = 3,
+  ENGINE_EXPORT_Q8_0 = 4, /* ggml's; a GGUF file only */
+  ENGINE_EXPORT_INT8 = 5  /* compressed-tensors' int-quantized, groups of 64; a folder only */
+} engine_export_type;
+
+/* What adapters are merged into where a transform (int8) holds the weight quantized. */
+typedef enum engine_merge_into {
+  ENGINE_MERGE_REFUSE = 0,
+  ENGINE_MERGE_DEQUANTIZED = 1, /* the rounded weight, which the adapter was trained beside */
+  ENGINE_MERGE_ORIGINAL = 2     /* the weight as it was loaded, which it was not trained beside */
+} engine_merge_into;
+
+typedef enum engine_export_flags {
+  ENGINE_EXPORT_REPLACE = 1, /* a file, or a folder of nothing but a model, gives way */
+  ENGINE_EXPORT_CHECK = 2    /* only tells whether it would be refused; nothing is written */
+} engine_export_flags;
+
+typedef struct engine_export {
+  uint32_t struct_size;
+  uint32_t type;       /* engine_export_type */
+  uint32_t merge_into; /* engine_merge_into */
+  uint32_t flags;      /* engine_export_flags */
+  engine_str path;     /* NAME.gguf: a GGUF file; else a Hugging Face folder */
+} engine_export;
+
+typedef enum engine_loss_flags {
+  ENGINE_LOSS_DROPOUT = 1 /* a pass of training: what drops elements does so */
+} engine_loss_flags;
+
+/* How a loss is computed. */
+typedef struct engine_loss_how {
+  uint32_t struct_size;
+  uint32_t flags; /* engine_loss_flags */
+  /* [B, T] i64, or NULL: which example of its row a token belongs to, rising, -1 for none; tokens
+   * see none of another example, and each example begins at position 0. */
+  AtenTensorHandle example;
+  uint64_t step, microbatch; /* key the random numbers of this pass */
+  double label_smoothing; /* share of a label that is spread over all of the vocabulary, [0, 1) */
+} engine_loss_how;
+
 typedef struct engine_model_host {
   uint32_t struct_size;
 
@@ -313,12 +362,10 @@ typedef struct engine_model_host {
    * [B, T, vocab] in the model's dtype. No KV store takes part. */
   engine_status* (*forward)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle* logits);
   /* As forward, through the Loss site: labels [B, T] i64, already shifted by the caller, -100 is
-   * ignored; gives the sum of losses and how many labels counted. `example` [B, T] i64, or NULL:
-   * which example of its row a token belongs to, rising, -1 for none; tokens see none of another
-   * example, and each example begins at position 0. Head and loss run over some rows at a time, so
-   * that the logits are never there as a whole. */
+   * ignored; gives the sum of losses and how many labels counted. `how` NULL: plain. Head and loss
+   * run over some rows at a time, so that the logits are never there as a whole. */
   engine_status* (*loss)(engine_model* model, AtenTensorHandle ids, AtenTensorHandle labels,
-                         AtenTensorHandle example, AtenTensorHandle* sum, int64_t* count);
+                         const engine_loss_how* how, AtenTensorHandle* sum, int64_t* count);
   /* [control] Runs the tokens once, in pieces of at most 256 that each begin a context, and tells
    * `put` what came into the linear and head sites, one site after the other. For transforms that
    * choose by activations: during rewrite, before the first site was replaced, the model is the one
@@ -332,6 +379,11 @@ typedef struct engine_model_host {
   /* --- one pass; see engine_site_impl.forward -------------------------------------- [any] */
   void (*forward_retain)(engine_forward* pass);
   void (*forward_release)(engine_forward* pass);
+  /* [worker] x with each element dropped with probability p and the others divided by 1 - p, where
+   * the pass is one of training; else x. Which ones depends on seed, stream, the pass's step and
+   * microbatch, and the element's index alone. Recorded by autograd. */
+  engine_status* (*dropout)(const engine_forward* pass, double p, uint64_t seed, uint64_t stream,
+                            AtenTensorHandle x, AtenTensorHandle* y);
 
   /* --- packed int8 matrices -------------------------------------------- [control][worker] */
   /* An empty matrix of that shape; every row must be set before it is used. Each row is scaled by
@@ -370,6 +422,18 @@ typedef struct engine_model_host {
                                 const AtenTensorHandle* tensors, uint32_t count);
   /* Replaces a text file at once, making its folder where it is missing. */
   engine_status* (*write_text)(engine_str path, engine_str text);
+
+  /* --- what a model leaves behind ---------------------------------------------- [control] */
+  /* Writes the model whole, with its tokenizer, chat template and generation config, every low-rank
+   * branch merged into its linear: W + scale·B·A, in double, then rounded once. A head that is tied
+   * to the embedding stays so. Whole or not at all. FAILED_PRECONDITION where a weight is quantized
+   * and merge_into does not say what to merge into; UNIMPLEMENTED names a site that holds what
+   * cannot be merged; DATA_LOSS a parameter whose values are not finite. */
+  engine_status* (*export_model)(engine_model* model, const engine_export* how);
+  /* Where the model comes from, as a JSON object: "engine" (version), "base" (name, path,
+   * fingerprint in hex, dtype) and "parameters": of each one that a branch or training changes, how
+   * the file stores it and the codec it is held in. */
+  engine_status* (*provenance)(const engine_model* model, engine_put put, void* arg);
 } engine_model_host;
 
 #ifdef __cplusplus

@@ -1,0 +1,475 @@
+#include "engine/model/train_ops.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/inductor/aoti_torch/utils.h>
+
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/parallel.h"
+#include "engine/model/train_products.h"
+#include "engine/philox.hpp"
+
+namespace engine::model {
+namespace {
+
+using at::Tensor;
+using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
+
+// The pieces that rows are shared out in; sums over rows go by them, so that threads change no bit.
+constexpr int64_t kRowsTogether = 64;
+
+Tensor ToAten(const torch::stable::Tensor& t) {
+  return *torch::aot_inductor::tensor_handle_to_tensor_pointer(t.get());
+}
+torch::stable::Tensor ToStable(const Tensor& t) {
+  return torch::stable::Tensor(torch::aot_inductor::new_tensor_handle(Tensor(t)));
+}
+
+Tensor AsRows(const Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
+
+std::vector<int64_t> SizesWith(const Tensor& x, int64_t last) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = last;
+  return sizes;
+}
+
+bool Autocast() { return at::autocast::is_autocast_enabled(at::kCPU); }
+
+// What products on x run in.
+at::ScalarType ProductType(const Tensor& x) {
+  return Autocast() && x.scalar_type() != at::kDouble ? at::autocast::get_autocast_dtype(at::kCPU)
+                                                      : x.scalar_type();
+}
+
+bool Recording(const variable_list& inputs) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const Tensor& t : inputs) {
+    if (t.defined() && t.requires_grad()) return true;
+  }
+  return false;
+}
+
+// Ties outputs to a node whose edges are the inputs; an undefined input is no edge.
+template <typename Node>
+void Record(const c10::intrusive_ptr<Node>& node, const variable_list& inputs,
+            variable_list* outputs) {
+  node->set_next_edges(torch::autograd::collect_next_edges(inputs));
+  for (Tensor& t : *outputs) torch::autograd::set_history(t, node);
+}
+
+// --- norm ----------------------------------------------------------------------------------------
+
+struct NormNode : torch::autograd::Node {
+  SavedVariable x, weight;
+  double eps = 0;
+
+  std::string name() const override { return "EngineNorm"; }
+  void release_variables() override {
+    x.reset_data();
+    weight.reset_data();
+  }
+  variable_list apply(variable_list&& grads) override {
+    const at::NoGradGuard no_grad;
+    const Tensor in = x.unpack(), w = weight.unpack();
+    const Tensor rows = AsRows(in), dy = AsRows(grads[0].to(in.scalar_type()));
+    const int64_t width = rows.size(1), count = rows.size(0);
+    const bool own = task_should_compute_output(1);
+    if (!OnKernels(rows) || !OnKernels(w)) {
+      const Tensor r = at::rsqrt(at::mean(rows * rows, {-1}, true) + eps);
+      const Tensor g = dy * w, unit = rows * r;
+      const Tensor dx = r * (g - unit * at::mean(g * unit, {-1}, true));
+      return {dx.view(in.sizes()), own ? at::sum(dy * unit, {0}) : Tensor()};
+    }
+    Tensor dx = at::empty_like(rows);
+    const int64_t pieces = (count + kRowsTogether - 1) / kRowsTogether;
+    const Tensor sums = own ? at::zeros({pieces, width}, rows.options()) : Tensor();
+    const float *xs = rows.const_data_ptr<float>(), *ws = w.const_data_ptr<float>(),
+                *dys = dy.const_data_ptr<float>();
+    float* const to = dx.mutable_data_ptr<float>();
+    float* const weights = own ? sums.mutable_data_ptr<float>() : nullptr;
+    const kernels::Road& road = kernels::ActiveRoad();
+    kernels::ParallelFor(pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t last = std::min(count, (p + 1) * kRowsTogether);
+        for (int64_t r = p * kRowsTogether; r < last; ++r) {
+          road.rms_norm_grad(xs + r * width, width, ws, static_cast<float>(eps), dys + r * width,
+                             to + r * width, own ? weights + p * width : nullptr);
+        }
+      }
+    });
+    return {dx.view(in.sizes()), own ? at::sum(sums, {0}) : Tensor()};
+  }
+};
+
+Tensor NormForward(const Tensor& x, const Tensor& weight, double eps) {
+  const Tensor rows = AsRows(x);
+  if (!OnKernels(rows) || !OnKernels(weight)) {
+    // In float at least, as Hugging Face's norms.
+    const Tensor wide = rows.scalar_type() == at::kDouble ? rows : rows.to(at::kFloat);
+    const Tensor r = at::rsqrt(at::mean(wide * wide, {-1}, true) + eps);
+    return (weight * (wide * r).to(rows.scalar_type())).to(ProductType(x)).view(x.sizes());
+  }
+  const Tensor y = at::empty_like(rows);
+  kernels::RmsNorm(rows.const_data_ptr<float>(), rows.size(0), rows.size(1),
+                   weight.const_data_ptr<float>(), static_cast<float>(eps),
+                   y.mutable_data_ptr<float>());
+  return y.to(ProductType(x)).view(x.sizes());
+}
+
+// --- dropout -------------------------------------------------------------------------------------
+
+// y = x, kept where the draw says so. Draws have 16 bits, eight to a block of random numbers.
+Tensor Drop(const Tensor& x, const Dropout& how) {
+  const Tensor in = x.contiguous();
+  const auto limit = static_cast<uint32_t>(std::lround(how.p * 65536));
+  const double scale = 1 / (1 - how.p);
+  Tensor keep = at::empty(in.sizes(), in.options().device(at::kCPU).dtype(at::kFloat));
+  float* const to = keep.mutable_data_ptr<float>();
+  const Philox random(how.seed, how.stream);
+  const int64_t count = in.numel();
+  kernels::ParallelFor((count + 7) / 8, 1024, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const auto draws = random.Block(static_cast<uint64_t>(block));
+      const int64_t some = std::min<int64_t>(8, count - 8 * block);
+      for (int64_t i = 0; i < some; ++i) {
+        const uint32_t draw = draws[static_cast<size_t>(i / 2)] >> (16 * (i % 2)) & 0xffff;
+        to[8 * block + i] = draw < limit ? 0.0f : static_cast<float>(scale);
+      }
+    }
+  });
+  return in * keep.to(in.options());
+}
+
+struct DropoutNode : torch::autograd::Node {
+  Dropout how;
+  std::string name() const override { return "EngineDropout"; }
+  variable_list apply(variable_list&& grads) override { return {Drop(grads[0], how)}; }
+};
+
+// --- linears -------------------------------------------------------------------------------------
+
+// A linear as tensors, from forward to backward.
+struct Linear {
+  Tensor weight, a, b;
+  std::shared_ptr<const kernels::PackedMatrix> packed;
+  double scale = 0;
+  Dropout dropout;
+  Tensor low;  // A·dropout(x), [N, rank]
+
+  explicit Linear(const LinearParts& parts)
+      : packed(parts.packed), scale(parts.scale), dropout(parts.dropout) {
+    if (parts.weight) weight = ToAten(*parts.weight);
+    if (!parts.a) return;
+    a = ToAten(*parts.a);
+    b = ToAten(*parts.b);
+  }
+  // What autograd leads to, in the order of Gradients.
+  void Edges(variable_list* edges) const { edges->insert(edges->end(), {weight, a, b}); }
+
+  Tensor Forward(const Tensor& x) {
+    ProductSum sum;
+    Tensor y;
+    if (packed != nullptr) {
+      y = PackedProduct(x, *packed);
+    } else {
+      sum.Add(x, weight, false);
+    }
+    if (a.defined()) {
+      low = Times(dropout.p > 0 ? Drop(x, dropout) : x, a, false);
+      sum.Add(low, b, false, scale);
+    }
+    if (!y.defined()) return sum.Run();
+    if (!sum.empty()) sum.RunInto(&y, true);
+    return y;
+  }
+
+  // Adds what dy [N, out] means for x to `dx`, and gives the gradients of weight, a and b.
+  void Backward(const Tensor& x, const Tensor& dy, bool x_too, bool weight_too, ProductSum* dx,
+                Tensor* dropped, variable_list* grads) const {
+    if (x_too) dx->Add(dy, packed != nullptr ? Unpacked(*packed, dy.scalar_type()) : weight, true);
+    grads->push_back(weight_too ? RowsProduct(dy, x).to(weight.scalar_type()) : Tensor());
+    if (!a.defined()) {
+      grads->insert(grads->end(), 2, Tensor());
+      return;
+    }
+    const Tensor back = Times(dy, b, true);  // [N, rank], without the scale
+    const bool dropping = dropout.p > 0;
+    const Tensor da = RowsProduct(back, dropping ? Drop(x, dropout) : x);
+    grads->push_back((da * scale).to(a.scalar_type()));
+    grads->push_back((RowsProduct(dy, low) * scale).to(b.scalar_type()));
+    if (!x_too) return;
+    if (!dropping) return dx->Add(back, a, true, scale);
+    const Tensor part = Drop(Times(back, a, true), dropout) * scale;
+    *dropped = dropped->defined() ? *dropped + part : part;
+  }
+};
+
+// Rotates heads of y [N, heads * head_dim] in place; `forth` or back.
+struct Turn {
+  Tensor cos, sin;  // [tokens, head_dim] or [N, head_dim]; undefined: nothing turns
+  explicit Turn(const Rotary& r) {
+    if (r.cos == nullptr) return;
+    cos = AsRows(ToAten(*r.cos));
+    sin = AsRows(ToAten(*r.sin));
+  }
+  Tensor Apply(const Tensor& y, bool forth) const {
+    if (!cos.defined()) return y;
+    const int64_t width = cos.size(1), tokens = cos.size(0), rows = y.size(0);
+    const int64_t heads = y.size(1) / width, half = width / 2;
+    if (!y.device().is_cpu() || y.scalar_type() == at::kDouble || cos.scalar_type() != at::kFloat) {
+      const Tensor x = y.view({rows / tokens, tokens, heads, width});
+      const Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);
+      const Tensor turned = at::cat({-x.narrow(3, half, half), x.narrow(3, 0, half)}, 3);
+      return (x * c + turned * (forth ? s : -s)).to(y.scalar_type()).reshape({rows, -1});
+    }
+    const Tensor wide = y.to(at::kFloat).contiguous(), out = at::empty_like(wide);
+    const Tensor signed_sin = forth ? sin : -sin;
+    const float *from = wide.const_data_ptr<float>(), *c = cos.const_data_ptr<float>(),
+                *s = signed_sin.const_data_ptr<float>();
+    float* const to = out.mutable_data_ptr<float>();
+    const kernels::Road& road = kernels::ActiveRoad();
+    kernels::ParallelFor(rows, kRowsTogether, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t at = r % tokens * width;
+        road.rope(from + r * y.size(1), heads, width, c + at, s + at, to + r * y.size(1));
+      }
+    });
+    return out.to(y.scalar_type());
+  }
+};
+
+// Keeps tensors from forward to backward as SavedVariables, which notice changes in between.
+struct Saved {
+  std::vector<SavedVariable> list;
+  void Keep(const Tensor& t) { list.emplace_back(t, false); }
+  variable_list Take() const {
+    variable_list out;
+    for (const SavedVariable& s : list) out.push_back(s.unpack());
+    return out;
+  }
+  void Drop() {
+    for (SavedVariable& s : list) s.reset_data();
+  }
+};
+
+Tensor SumUp(const ProductSum& products, const Tensor& dropped, const Tensor& like) {
+  Tensor dx = products.Run();
+  if (dropped.defined()) dx = dx + dropped;
+  return dx.to(like.scalar_type()).view(like.sizes());
+}
+
+// x, then weight, a and b of each linear are both the edges and what is saved.
+struct LinearsNode : torch::autograd::Node {
+  std::vector<Linear> linears;
+  std::vector<Turn> turns;
+  Saved saved;
+  at::ScalarType type = at::kFloat;
+
+  std::string name() const override { return "EngineLinears"; }
+  void release_variables() override {
+    saved.Drop();
+    for (Linear& l : linears) l.low = Tensor();
+  }
+  variable_list apply(variable_list&& grads) override {
+    const at::NoGradGuard no_grad;
+    const variable_list kept = saved.Take();
+    const Tensor x = AsRows(kept[0]).to(type);
+    const bool x_too = task_should_compute_output(0);
+    variable_list result(1);
+    ProductSum dx;
+    Tensor dropped;
+    for (size_t i = 0; i < linears.size(); ++i) {
+      const size_t edge = 1 + 3 * i;
+      if (!grads[i].defined()) {
+        result.resize(edge + 3);
+        continue;
+      }
+      const Tensor dy = turns[i].Apply(AsRows(grads[i]), false);
+      linears[i].Backward(x, dy, x_too, task_should_compute_output(edge), &dx, &dropped, &result);
+    }
+    if (x_too && !dx.empty()) result[0] = SumUp(dx, dropped, kept[0]);
+    return result;
+  }
+};
+
+// The same for the three linears of an MLP. Saves x, gate and up.
+struct MlpNode : torch::autograd::Node {
+  std::vector<Linear> linears;
+  Saved saved;  // x, then the edges, then gate and up
+  at::ScalarType type = at::kFloat;
+
+  std::string name() const override { return "EngineMlp"; }
+  void release_variables() override {
+    saved.Drop();
+    for (Linear& l : linears) l.low = Tensor();
+  }
+  variable_list apply(variable_list&& grads) override {
+    const at::NoGradGuard no_grad;
+    const variable_list kept = saved.Take();
+    const Tensor x = AsRows(kept[0]).to(type), gate = kept[10], up = kept[11];
+    const Tensor dy = AsRows(grads[0]);
+    const bool x_too = task_should_compute_output(0);
+    // h is needed for the gradients of down, its own gradient for those of gate and up.
+    ProductSum to_h;
+    Tensor dropped, h;
+    const Linear& down = linears[2];
+    variable_list down_grads;
+    {
+      ProductSum first;
+      first.Add(dy, down.packed != nullptr ? Unpacked(*down.packed, dy.scalar_type()) : down.weight,
+                true);
+      if (down.a.defined() && down.dropout.p == 0) {
+        first.Add(Times(dy, down.b, true), down.a, true, down.scale);
+      }
+      Tensor dh = first.Run();
+      if (down.a.defined() && down.dropout.p > 0) {
+        dh += Drop(Times(Times(dy, down.b, true), down.a, true), down.dropout) * down.scale;
+      }
+      h = at::empty_like(gate);
+      Tensor dup = at::empty_like(gate);
+      GateBackward(gate, up, &dh, &h, &dup);
+      ProductSum unused;
+      Tensor none;
+      down.Backward(h, dy, false, task_should_compute_output(7), &unused, &none, &down_grads);
+      h = Tensor();
+      variable_list result(1);
+      ProductSum dx;
+      linears[0].Backward(x, dh, x_too, task_should_compute_output(1), &dx, &dropped, &result);
+      linears[1].Backward(x, dup, x_too, task_should_compute_output(4), &dx, &dropped, &result);
+      result.insert(result.end(), down_grads.begin(), down_grads.end());
+      if (x_too) result[0] = SumUp(dx, dropped, kept[0]);
+      return result;
+    }
+  }
+
+  // h again; dh becomes the gradient of gate.
+  static void GateBackward(const Tensor& gate, const Tensor& up, Tensor* dh, Tensor* h,
+                           Tensor* dup) {
+    if (!OnKernels(gate)) {
+      const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      const Tensor g = gate.to(wide), u = up.to(wide), d = dh->to(wide), s = at::sigmoid(g);
+      *h = (g * s * u).to(gate.scalar_type());
+      *dup = (d * g * s).to(gate.scalar_type());
+      *dh = (d * u * s * (1 + g * (1 - s))).to(gate.scalar_type());
+      return;
+    }
+    const float *g = gate.const_data_ptr<float>(), *u = up.const_data_ptr<float>();
+    float *d = dh->mutable_data_ptr<float>(), *hs = h->mutable_data_ptr<float>(),
+          *du = dup->mutable_data_ptr<float>();
+    const kernels::Road& road = kernels::ActiveRoad();
+    const int64_t width = gate.size(1);
+    kernels::ParallelFor(gate.size(0), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin * width; r < end * width; r += width) {
+        road.silu_multiply_grad(g + r, u + r, d + r, width, hs + r, d + r, du + r);
+      }
+    });
+  }
+};
+
+Tensor GateForward(const Tensor& gate, const Tensor& up) {
+  if (!OnKernels(gate)) {
+    const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    return (at::silu(gate.to(wide)) * up.to(wide)).to(gate.scalar_type());
+  }
+  Tensor h = gate.clone();
+  kernels::SiluMultiply(h.mutable_data_ptr<float>(), up.const_data_ptr<float>(), h.numel());
+  return h;
+}
+
+std::vector<Linear> LinearsOf(const std::vector<LinearParts>& parts) {
+  return std::vector<Linear>(parts.begin(), parts.end());
+}
+
+}  // namespace
+
+torch::stable::Tensor FusedNorm(const torch::stable::Tensor& stable_x,
+                                const torch::stable::Tensor& stable_weight, double eps) {
+  const variable_list inputs = {ToAten(stable_x), ToAten(stable_weight)};
+  variable_list outputs;
+  {
+    const at::NoGradGuard no_grad;
+    outputs.push_back(NormForward(inputs[0], inputs[1], eps));
+  }
+  if (Recording(inputs)) {
+    auto node = c10::make_intrusive<NormNode>();
+    node->x = SavedVariable(inputs[0], false);
+    node->weight = SavedVariable(inputs[1], false);
+    node->eps = eps;
+    Record(node, inputs, &outputs);
+  }
+  return ToStable(outputs[0]);
+}
+
+std::vector<torch::stable::Tensor> FusedLinears(const torch::stable::Tensor& stable_x,
+                                                const std::vector<LinearParts>& parts,
+                                                const std::vector<Rotary>& rotary) {
+  auto node = c10::make_intrusive<LinearsNode>();
+  node->linears = LinearsOf(parts);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    node->turns.emplace_back(i < rotary.size() ? rotary[i] : Rotary());
+  }
+  variable_list inputs = {ToAten(stable_x)}, outputs;
+  for (const Linear& l : node->linears) l.Edges(&inputs);
+  node->type = ProductType(inputs[0]);
+  {
+    const at::NoGradGuard no_grad;
+    const Tensor x = AsRows(inputs[0]).to(node->type);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const Tensor y = node->turns[i].Apply(node->linears[i].Forward(x), true);
+      outputs.push_back(y.view(SizesWith(inputs[0], y.size(1))));
+    }
+  }
+  if (Recording(inputs)) {
+    for (const Tensor& t : inputs) node->saved.Keep(t);
+    Record(node, inputs, &outputs);
+  }
+  std::vector<torch::stable::Tensor> results;
+  for (const Tensor& y : outputs) results.push_back(ToStable(y));
+  return results;
+}
+
+torch::stable::Tensor FusedMlp(const torch::stable::Tensor& stable_x, const LinearParts& gate_parts,
+                               const LinearParts& up_parts, const LinearParts& down_parts) {
+  auto node = c10::make_intrusive<MlpNode>();
+  node->linears = LinearsOf({gate_parts, up_parts, down_parts});
+  variable_list inputs = {ToAten(stable_x)}, outputs;
+  for (const Linear& l : node->linears) l.Edges(&inputs);
+  node->type = ProductType(inputs[0]);
+  Tensor gate, up;
+  {
+    const at::NoGradGuard no_grad;
+    const Tensor x = AsRows(inputs[0]).to(node->type);
+    gate = node->linears[0].Forward(x);
+    up = node->linears[1].Forward(x);
+    const Tensor y = node->linears[2].Forward(GateForward(gate, up));
+    outputs.push_back(y.view(SizesWith(inputs[0], y.size(1))));
+  }
+  if (Recording(inputs)) {
+    for (const Tensor& t : inputs) node->saved.Keep(t);
+    node->saved.Keep(gate);
+    node->saved.Keep(up);
+    Record(node, inputs, &outputs);
+  }
+  return ToStable(outputs[0]);
+}
+
+torch::stable::Tensor FusedDropout(const torch::stable::Tensor& x, const Dropout& how) {
+  const variable_list inputs = {ToAten(x)};
+  variable_list outputs;
+  {
+    const at::NoGradGuard no_grad;
+    outputs.push_back(Drop(inputs[0], how));
+  }
+  if (Recording(inputs)) {
+    auto node = c10::make_intrusive<DropoutNode>();
+    node->how = how;
+    Record(node, inputs, &outputs);
+  }
+  return ToStable(outputs[0]);
+}
+
+}  // namespace engine::model
