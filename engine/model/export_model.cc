@@ -10,6 +10,7 @@
 #include "engine/abi/host.h"
 #include "engine/kernels/parallel.h"
 #include "engine/model/extensions.h"
+#include "engine/model/low_rank.h"
 #include "engine/torch_ops.h"
 #include "nlohmann/json.hpp"
 
@@ -102,25 +103,6 @@ Status CollectBranches(const Model& model, std::vector<SiteBranches>* out) {
 
 // --- values -------------------------------------------------------------------------------------
 
-// One branch as doubles: A [rank, in], B [out, rank].
-struct Factors {
-  std::vector<double> a, b;
-  int64_t rank = 0;
-  double scale = 0;
-};
-
-Status ReadFactor(AtenTensorHandle handle, const std::string& name, std::vector<double>* out) {
-  const Tensor wide = ops::Contiguous(ops::To(ops::Detach(ops::Borrow(handle)), ENGINE_F64));
-  const double* data = ops::Data<double>(wide);
-  out->assign(data, data + wide.numel());
-  for (size_t i = 0; i < out->size(); ++i) {
-    if (std::isfinite((*out)[i])) continue;
-    return Error(ENGINE_DATA_LOSS, "element ", i, " of '", name, "' is ", (*out)[i],
-                 "; such an adapter is not merged");
-  }
-  return Status();
-}
-
 // The parameters as the model holds them now, in place of those of the file.
 class MergedRows : public RowSource {
  public:
@@ -128,19 +110,9 @@ class MergedRows : public RowSource {
 
   Status Add(const SiteBranches& found) {
     const Site& site = model_.sites()[found.site];
-    std::vector<Factors>& to = branches_[site.weight];
+    std::vector<LowRank>& to = branches_[site.weight];
     for (const engine_low_rank* low : found.branches) {
-      Factors f;
-      f.rank = low->rank;
-      f.scale = low->scale;
-      ENGINE_RETURN_IF_ERROR(ReadFactor(low->a, site.name + ".lora_A.weight", &f.a));
-      ENGINE_RETURN_IF_ERROR(ReadFactor(low->b, site.name + ".lora_B.weight", &f.b));
-      if (static_cast<int64_t>(f.a.size()) != f.rank * site.in ||
-          static_cast<int64_t>(f.b.size()) != f.rank * site.out) {
-        return Error(ENGINE_INTERNAL, "the branch of '", site.name,
-                     "' has factors of other sizes than its rank implies");
-      }
-      to.push_back(std::move(f));
+      ENGINE_RETURN_IF_ERROR(LowRank::Read(*low, site.name, site.in, site.out, &to.emplace_back()));
     }
     return Status();
   }
@@ -163,7 +135,11 @@ class MergedRows : public RowSource {
       for (int64_t r = first; r < last; ++r) {
         double* row = to + r * columns;
         if (it != branches_.end()) {
-          for (const Factors& f : it->second) AddBranch(f, begin + r, columns, row);
+          for (const LowRank& branch : it->second) {
+            const double factor = branch.AddTo(begin + r, row);
+            if (factor == 1) continue;
+            for (int64_t c = 0; c < columns; ++c) row[c] *= factor;
+          }
         }
         double poison = 0;
         for (int64_t c = 0; c < columns; ++c) poison += row[c] - row[c];
@@ -179,20 +155,10 @@ class MergedRows : public RowSource {
   const Param& Of(const TensorInfo& tensor) const {
     return *const_cast<Model&>(model_).FindParam(tensor.name);
   }
-  // In the order of the rank, whatever runs beside: a merge is repeatable to the bit. A factor of
-  // zero adds nothing, not even to the sign of a zero.
-  static void AddBranch(const Factors& f, int64_t row, int64_t columns, double* to) {
-    for (int64_t k = 0; k < f.rank; ++k) {
-      const double factor = f.scale * f.b[static_cast<size_t>(row * f.rank + k)];
-      if (factor == 0) continue;
-      const double* a = f.a.data() + k * columns;
-      for (int64_t c = 0; c < columns; ++c) to[c] += factor * a[c];
-    }
-  }
 
   const Model& model_;
   const bool original_;
-  std::map<std::string, std::vector<Factors>, std::less<>> branches_;
+  std::map<std::string, std::vector<LowRank>, std::less<>> branches_;
 };
 
 // --- provenance ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include "engine/kernels/int_kernels.h"
 #include "engine/kernels/parallel.h"
 #include "engine/model/extensions.h"
+#include "engine/model/low_rank.h"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 
@@ -16,14 +17,42 @@ namespace {
 
 constexpr int64_t kOwnPageTokens = 16;
 
-// A small matrix of a branch, packed in f32 whatever the model's dtype.
-Status PackTensor(const Tensor& t, std::shared_ptr<kernels::PackedMatrix>* out) {
+// A matrix that a transform owns. Those of a branch are packed in f32 whatever the model's dtype.
+Status PackTensor(const Tensor& t, std::shared_ptr<kernels::PackedMatrix>* out,
+                  kernels::Format format = kernels::Format::kF32) {
   const Tensor f32 = ops::Contiguous(ops::To(ops::Detach(t), ENGINE_F32));
-  ENGINE_RETURN_IF_ERROR(
-      kernels::PackedMatrix::Make(kernels::Format::kF32, f32.size(0), f32.size(1), out));
+  ENGINE_RETURN_IF_ERROR(kernels::PackedMatrix::Make(format, f32.size(0), f32.size(1), out));
   for (int64_t r = 0; r < f32.size(0); r += kernels::kPanel) {
     (*out)->SetRows(r, std::min(kernels::kPanel, f32.size(0) - r),
                     ops::Data<float>(f32) + r * f32.size(1));
+  }
+  return Status();
+}
+
+// What each output of a site's base and branch is multiplied by: the magnitude over the length of
+// the row that both make.
+Status OutputScales(Model* model, const Site& site, const engine_low_rank& low,
+                    std::vector<float>* out) {
+  constexpr int64_t kRowsTogether = 256;
+  LowRank branch;
+  ENGINE_RETURN_IF_ERROR(LowRank::Read(low, site.name, site.in, site.out, &branch));
+  out->resize(static_cast<size_t>(site.out));
+  std::vector<double> rows(static_cast<size_t>(kRowsTogether * site.in));
+  for (int64_t first = 0; first < site.out; first += kRowsTogether) {
+    const int64_t last = std::min(site.out, first + kRowsTogether);
+    ENGINE_RETURN_IF_ERROR(
+        model->ReadRows(*model->FindParam(site.weight), first, last, rows.data()));
+    kernels::ParallelFor(last - first, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        (*out)[static_cast<size_t>(first + r)] =
+            static_cast<float>(branch.AddTo(first + r, rows.data() + r * site.in));
+      }
+    });
+  }
+  for (size_t r = 0; r < out->size(); ++r) {
+    if (std::isfinite((*out)[r])) continue;
+    return Error(ENGINE_DATA_LOSS, "row ", r, " of the weight of '", site.name,
+                 "' and its branch has length 0, which a magnitude cannot scale");
   }
   return Status();
 }
@@ -80,15 +109,6 @@ Status ViewOf(const engine_kv_view& view, const ModelConfig& c, const std::strin
   out->kv_heads = c.kv_heads;
   out->head_dim = c.head_dim;
   return Status();
-}
-
-// Looks through implementations that compute the same function as what they replaced.
-const engine_site_impl& Through(const engine_site_impl& impl) {
-  const engine_site_impl* at = &impl;
-  while (const auto* same = Ask<engine_same_function>(*at, ENGINE_EXT_SAME_FUNCTION)) {
-    at = same->base;
-  }
-  return *at;
 }
 
 // Where choices of kernels are kept from one start to the next; empty: nowhere.
@@ -150,12 +170,17 @@ Status Lowered::ResolveLinear(Model* model, uint32_t site, const engine_site_imp
     branch.adapter = model->AdapterNumber(View(low->adapter));
     ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->a), &branch.a));
     ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->b), &branch.b));
+    if (low->magnitude != nullptr) {
+      ENGINE_RETURN_IF_ERROR(OutputScales(model, model->sites()[site], *low, &branch.outputs));
+    }
     plan->branches.push_back(std::move(branch));
     return Status();
   }
   if (!original) return Status();  // unknown: unfused
   const Param* param = model->FindParam(model->sites()[site].weight);
-  return model->base().Packed(*param, &plan->matrix);
+  if (!param->tensor) return model->base().Packed(*param, &plan->matrix);
+  return PackTensor(*param->tensor, &plan->matrix,
+                    dtype_ == ENGINE_BF16 ? kernels::Format::kBf16 : kernels::Format::kF32);
 }
 
 Status Lowered::LinearOf(Model* model, uint32_t site, LinearPlan* plan) {
@@ -242,7 +267,8 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
   // A tied head that is packed holds the rows already.
   if (c.tied_embedding && lowered->head_.matrix != nullptr) {
     lowered->embedding_ = lowered->head_.matrix;
-  } else if (model->base().ComputesStored(*lowered->embedding_param_)) {
+  } else if (!lowered->embedding_param_->tensor &&
+             model->base().ComputesStored(*lowered->embedding_param_)) {
     ENGINE_RETURN_IF_ERROR(model->base().Packed(*lowered->embedding_param_, &lowered->embedding_));
   }
   std::vector<kernels::IntScheme> schemes;
@@ -363,7 +389,11 @@ Status Lowered::Run(Model* model, const kernels::Rows& rows,
   size_t i = 0;
   for (const LinearPlan* linear : linears) {
     float* y = outputs.begin()[i++];
-    if (linear->matrix != nullptr) products[count++] = {linear->matrix.get(), y, linear->out, add};
+    if (linear->matrix == nullptr) continue;
+    // At most one linear of a call adds to what is there.
+    const bool apart = add && linear->Scales();
+    if (apart) Reserve(&sum_, rows.rows * linear->out);
+    products[count++] = {linear->matrix.get(), apart ? sum_.data() : y, linear->out, add && !apart};
   }
   // What stands unfused or beside the product needs the normalized rows themselves.
   if (rows.norm != nullptr && count == 0) {
@@ -383,21 +413,41 @@ Status Lowered::Run(Model* model, const kernels::Rows& rows,
           RunUnfused(model, linear->site, x, rows.rows, in, linear->out, y, add));
     }
     Timed timed(&kernel_ns_);
-    for (const Branch& branch : linear->branches) {
-      Reserve(&low_, rows.rows * branch.a->out());
-      for (const Span& span : spans_) {
-        if (branch.adapter != 0 && branch.adapter != span.adapter) continue;
-        const kernels::Rows some{x + span.begin * in, in, span.end - span.begin};
-        const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
-        kernels::Multiply(some, {&down, 1}, &scratch_);
-        const kernels::Rows low{low_.data(), branch.a->out(), some.rows};
-        const kernels::Product up{branch.b.get(), y + span.begin * linear->out, linear->out, true,
-                                  branch.scale};
-        kernels::Multiply(low, {&up, 1}, &scratch_);
+    if (!add || !linear->Scales()) {
+      AddBranches(*linear, x, in, y);
+      continue;
+    }
+    AddBranches(*linear, x, in, sum_.data());
+    for (int64_t k = 0; k < rows.rows * linear->out; ++k) y[k] += sum_[static_cast<size_t>(k)];
+  }
+  return Status();
+}
+
+bool Lowered::LinearPlan::Scales() const {
+  return std::any_of(branches.begin(), branches.end(),
+                     [](const Branch& branch) { return !branch.outputs.empty(); });
+}
+
+void Lowered::AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y) {
+  for (const Branch& branch : linear.branches) {
+    for (const Span& span : spans_) {
+      if (branch.adapter != 0 && branch.adapter != span.adapter) continue;
+      const kernels::Rows some{x + span.begin * in, in, span.end - span.begin};
+      Reserve(&low_, some.rows * branch.a->out());
+      const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
+      kernels::Multiply(some, {&down, 1}, &scratch_);
+      const kernels::Rows low{low_.data(), branch.a->out(), some.rows};
+      float* const to = y + span.begin * linear.out;
+      const kernels::Product up{branch.b.get(), to, linear.out, true, branch.scale};
+      kernels::Multiply(low, {&up, 1}, &scratch_);
+      if (branch.outputs.empty()) continue;
+      for (int64_t r = 0; r < some.rows; ++r) {
+        for (int64_t o = 0; o < linear.out; ++o) {
+          to[r * linear.out + o] *= branch.outputs[static_cast<size_t>(o)];
+        }
       }
     }
   }
-  return Status();
 }
 
 Status Lowered::RunBlock(Model* model, size_t index, int64_t rows) {

@@ -24,17 +24,20 @@ class Lowered {
   bool KeepsKeys() const { return !kv_.empty(); }
 
  private:
-  // y (+)= low rank of x: scale * B (A x), for rows that chose the adapter.
+  // y = outputs * (y + scale * B (A x)), for rows that chose the adapter.
   struct Branch {
     std::shared_ptr<kernels::PackedMatrix> a, b;
     float scale = 1.0f;
-    uint32_t adapter = 0;  // 0: for all rows
+    uint32_t adapter = 0;        // 0: for all rows
+    std::vector<float> outputs;  // [out]; empty: ones
   };
   struct LinearPlan {
     std::shared_ptr<kernels::PackedMatrix> matrix;  // null: unfused
     std::vector<Branch> branches;
     uint32_t site = 0;
     int64_t out = 0;
+    // Some branch scales what it is added to, which must then hold this linear's sum alone.
+    bool Scales() const;
   };
   struct BlockPlan {
     std::vector<float> norm1, norm2;
@@ -58,6 +61,7 @@ class Lowered {
   Status Run(Model* model, const kernels::Rows& rows,
              std::initializer_list<const LinearPlan*> linears,
              std::initializer_list<float*> outputs, bool add, bool silu_pair = false);
+  void AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y);
   Status RunUnfused(Model* model, uint32_t site, const float* x, int64_t rows, int64_t in,
                     int64_t out, float* y, bool add);
   Status RunBlock(Model* model, size_t index, int64_t rows);
@@ -83,7 +87,7 @@ class Lowered {
   std::vector<Span> spans_;
   kernels::Scratch scratch_;
   kernels::AttentionScratch attention_;
-  std::vector<float> x_, n_, q_, k_, v_, a_, gate_, up_, low_, last_;
+  std::vector<float> x_, n_, q_, k_, v_, a_, gate_, up_, low_, sum_, last_;
   uint64_t kernel_ns_ = 0;
   std::vector<std::vector<float>>* peaks_ = nullptr;
 };

@@ -6,6 +6,7 @@
 
 #include "engine/graph/suggest.h"
 #include "engine/model/autograd.h"
+#include "engine/model/formats/random_checkpoint.h"
 #include "engine/model/machine.h"
 #include "engine/util.hpp"
 #include "load.engine.hpp"
@@ -160,6 +161,13 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
   ENGINE_RETURN_IF_ERROR(ResolveModel(options.path, &path));
   auto base = std::make_shared<Base>();
   ENGINE_RETURN_IF_ERROR(OpenCheckpoint(path, &base->checkpoint));
+  if (options.has_random) {
+    const auto& r = options.random;
+    const RandomModel how = {r.hidden, r.blocks,  r.heads, r.kv_heads,
+                             r.mlp,    r.context, r.seed,  r.deviation};
+    ENGINE_RETURN_IF_ERROR(
+        MakeRandomCheckpoint(std::move(base->checkpoint), how, &base->checkpoint));
+  }
   ENGINE_RETURN_IF_ERROR(OpenTokenizer(*base->checkpoint, &base->tokenizer));
   base->dtype = ToDtype(options.dtype);
   base->decode = options.weights == load::LoadOptions::Weights::DECODED;

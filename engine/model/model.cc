@@ -309,8 +309,10 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
     if (sites_[change.site].kind == ENGINE_SITE_KV_STORE) continue;
     view->Fingerprint(sites_[change.site].name + '=' + change.note);
   }
-  for (size_t i = params_.size(); i < view->params_.size(); ++i) {
+  const auto tensor_of = [](const Param& p) { return p.tensor ? p.tensor->get() : nullptr; };
+  for (size_t i = 0; i < view->params_.size(); ++i) {
     const Param& param = view->params_[i];
+    if (i < params_.size() && tensor_of(param) == tensor_of(params_[i])) continue;
     std::vector<float> values(static_cast<size_t>(param.rows() * param.columns()));
     ENGINE_RETURN_IF_ERROR(view->ReadRows(param, 0, param.rows(), values.data()));
     view->Fingerprint(param.name);
@@ -353,6 +355,25 @@ Status Model::AddParam(const engine_param_info& info, Tensor tensor) {
   param.optimizer_group = std::string(View(info.optimizer_group));
   param.tensor = std::move(tensor);
   params_.push_back(std::move(param));
+  return Status();
+}
+
+Status Model::ReplaceParam(const engine_param_info& info, Tensor tensor) {
+  Param* param = FindParam(View(info.name));
+  if (!rewriting_ || param == nullptr) {
+    return Error(
+        rewriting_ ? ENGINE_NOT_FOUND : ENGINE_FAILED_PRECONDITION, "parameter '", View(info.name),
+        rewriting_ ? "' is not there" : "' can only be replaced while a transform rewrites");
+  }
+  if (ops::Sizes(tensor) != param->shape) {
+    return Error(ENGINE_INVALID_ARGUMENT, "parameter '", param->name,
+                 "' is replaced by a tensor of another shape");
+  }
+  param->trainable = info.trainable != 0;
+  param->optimizer_group = std::string(View(info.optimizer_group));
+  param->codec = ENGINE_CODEC_DENSE;
+  param->packed = nullptr;
+  param->tensor = std::move(tensor);
   return Status();
 }
 

@@ -167,6 +167,7 @@ class Model : public std::enable_shared_from_this<Model> {
 
   // --- what a rewrite may do --------------------------------------------------------------------
   Status AddParam(const engine_param_info& info, Tensor tensor);
+  Status ReplaceParam(const engine_param_info& info, Tensor tensor);
   Status EncodeParam(std::string_view name, uint32_t codec, engine_packed* packed);
 
   // Sums over all steps of this view.

@@ -108,6 +108,21 @@ engine_status* ParamTensor(engine_model* m, uint32_t i, AtenTensorHandle* out) {
   });
 }
 
+engine_status* ParamCopy(engine_model* m, uint32_t i, AtenTensorHandle* out) {
+  return Guard([&]() -> Status {
+    const Param* p = nullptr;
+    ENGINE_RETURN_IF_ERROR(ParamAt(m, i, &p));
+    // By rows, so that the base does not come to hold a dense tensor as well.
+    const uint32_t dtype = FromC(m)->dtype();
+    const bool wide = dtype == ENGINE_F64;
+    const Tensor copy = ops::Empty(p->shape, wide ? ENGINE_F64 : ENGINE_F32);
+    ENGINE_RETURN_IF_ERROR(wide ? FromC(m)->ReadRows(*p, 0, p->rows(), ops::Data<double>(copy))
+                                : FromC(m)->ReadRows(*p, 0, p->rows(), ops::Data<float>(copy)));
+    *out = ops::Release(ops::To(copy, dtype));
+    return Status();
+  });
+}
+
 engine_status* Encode(const engine_model* m, engine_str text, uint32_t flags, int32_t* ids,
                       uint64_t capacity, uint64_t* count) {
   return Guard([&] {
@@ -558,6 +573,11 @@ const engine_model_host kModelHost = {
       const Tensor tensor(t);
       return Guard([&] { return FromC(m)->AddParam(*info, tensor); });
     },
+    [](engine_model* m, const engine_param_info* info, AtenTensorHandle t) -> engine_status* {
+      const Tensor tensor(t);
+      return Guard([&] { return FromC(m)->ReplaceParam(*info, tensor); });
+    },
+    &ParamCopy,
     [](engine_model* m, engine_str name, uint32_t codec, engine_packed* p) -> engine_status* {
       return Guard([&] { return FromC(m)->EncodeParam(View(name), codec, p); });
     },
@@ -579,6 +599,7 @@ const engine_model_host kModelHost = {
     [](engine_forward* pass) {
       if (pass->references.fetch_sub(1) == 1) delete pass;
     },
+    [](const engine_forward* pass) { return ToC(pass->model.get()); },
     &DropoutC,
     &PackedCreate,
     &PackedSetRow,

@@ -78,16 +78,17 @@ Tensor Attend(const engine_forward& pass, const Tensor& q, const Tensor& k, cons
 }
 
 // What a linear or head is made of, where that is known: a dense or packed weight, and over it at
-// most one low-rank branch.
+// most one low-rank branch without a magnitude.
 bool FindParts(engine_forward* pass, uint32_t site, LinearParts* parts) {
   if (pass->model->base().plain_sites) return false;
-  const engine_site_impl* at = &pass->model->impl(site);
+  const engine_site_impl* at = &Through(pass->model->impl(site));
   if (const auto* low = Ask<engine_low_rank>(*at, ENGINE_EXT_LOW_RANK)) {
+    if (low->magnitude != nullptr) return false;
     parts->a = ops::Borrow(low->a);
     parts->b = ops::Borrow(low->b);
     parts->scale = low->scale;
     parts->dropout = DropoutOf(*pass, low->dropout, low->drop_seed, low->drop_stream);
-    at = low->base;
+    at = &Through(*low->base);
   }
   if (at->forward == &ForwardOriginal) {
     parts->weight = Weight(pass, static_cast<Original*>(at->self)->weight);

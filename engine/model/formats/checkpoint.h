@@ -71,6 +71,9 @@ class Checkpoint {
   Status ReadScales(const TensorInfo& tensor, int64_t row, float* to) const;
   // The container, when it is a GGUF file; else null.
   virtual const GgufFile* gguf() const { return nullptr; }
+  // True where the weights are in no file; path() and gguf() are then those of the model whose
+  // tokenizer it has.
+  virtual bool random() const { return false; }
   // Names, shapes and encodings of all tensors with some bytes of each: differs for checkpoints
   // that compute another function, but for those that differ in none of the bytes looked at.
   std::string Identity() const;
@@ -84,6 +87,8 @@ class Checkpoint {
   Checkpoint() = default;
   // Two tensors under one name is an error.
   Status Add(TensorInfo info, Source source);
+  // Where a tensor that was added is after all.
+  void Place(const std::string& name, Source source) { sources_[index_.at(name)] = source; }
   // The config by itself, and all tensors against it. Called once by each Open.
   Status CheckComplete() const;
 

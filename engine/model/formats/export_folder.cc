@@ -304,6 +304,17 @@ Status internal::WriteFolder(const Checkpoint& checkpoint, const ExportRequest& 
       ENGINE_RETURN_IF_ERROR(Copy(from / name, to / name));
     }
   }
+  if (checkpoint.random()) {
+    const ModelConfig& c = checkpoint.config();
+    config["hidden_size"] = c.hidden;
+    config["num_hidden_layers"] = c.blocks;
+    config["num_attention_heads"] = c.heads;
+    config["num_key_value_heads"] = c.kv_heads;
+    config["head_dim"] = c.head_dim;
+    config["intermediate_size"] = c.mlp;
+    config["max_position_embeddings"] = c.context;
+    if (c.rope_divisors.empty()) config.erase("rope_scaling");
+  }
   if (numbers == Encoding::kI8) {
     config["quantization_config"] = Quantization(checkpoint.config().tied_embedding);
   } else {

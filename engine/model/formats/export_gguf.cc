@@ -252,6 +252,11 @@ Status FromGguf(const Checkpoint& checkpoint, const ExportRequest& request,
 
 Status internal::WriteGguf(const Checkpoint& checkpoint, const ExportRequest& request,
                            const std::string& path) {
+  if (checkpoint.random()) {
+    return Error(ENGINE_UNIMPLEMENTED,
+                 "a model that began with random weights is written as a folder; `engine convert` "
+                 "makes a GGUF file of that");
+  }
   return checkpoint.gguf() != nullptr ? FromGguf(checkpoint, request, path)
                                       : FromFolder(checkpoint, request, path);
 }

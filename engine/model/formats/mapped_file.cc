@@ -46,6 +46,25 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
   return Status();
 }
 
+Status MappedFile::Make(const std::string& name, uint64_t size, std::unique_ptr<MappedFile>* out,
+                        const std::function<void(void* bytes)>& fill) {
+  std::unique_ptr<MappedFile> file(new MappedFile);
+  file->path_ = name;
+  const auto failed = [&] {
+    return Error(ENGINE_RESOURCE_EXHAUSTED, "no memory for ", name, " (", size,
+                 " bytes): ", std::strerror(errno));
+  };
+  file->fd_ = memfd_create(name.c_str(), MFD_CLOEXEC);
+  if (file->fd_ < 0 || ftruncate(file->fd_, static_cast<off_t>(size)) != 0) return failed();
+  void* map = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd_, 0);
+  if (map == MAP_FAILED) return failed();
+  file->data_ = static_cast<uint8_t*>(map);
+  file->size_ = size;
+  fill(map);
+  *out = std::move(file);
+  return Status();
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_);
   if (fd_ >= 0) close(fd_);

@@ -4,6 +4,7 @@
 #define ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,9 @@ class MappedFile {
  public:
   // Refuses what is not a regular file and what is empty.
   static Status Open(const std::string& path, std::unique_ptr<MappedFile>* out);
+  // A map of memory that no path names: `size` bytes, at least 1, as `fill` leaves them.
+  static Status Make(const std::string& name, uint64_t size, std::unique_ptr<MappedFile>* out,
+                     const std::function<void(void* bytes)>& fill);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

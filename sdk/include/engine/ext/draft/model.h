@@ -111,7 +111,9 @@ typedef struct engine_packed_linear {
 } engine_packed_linear;
 
 /* engine.low_rank/1: y = base(x) + scale · B·(A·x), A [rank, in], B [out, rank]. Training may drop
- * elements of the x that enters A; see engine_model_host.dropout. */
+ * elements of the x that enters A; see engine_model_host.dropout. With a magnitude m [out] (DoRA,
+ * Liu et al. 2024, arXiv:2402.09353) each y[o] is multiplied by m[o] / |W + scale · B·A| of row o,
+ * W being the base's weight as the model holds it; the norm is no part of the gradient. */
 #define ENGINE_EXT_LOW_RANK "engine.low_rank/1"
 typedef struct engine_low_rank {
   uint32_t struct_size;
@@ -123,6 +125,11 @@ typedef struct engine_low_rank {
                        * all of them. Training always adds it. */
   double dropout;     /* probability of an element to be dropped, in [0, 1) */
   uint64_t drop_seed, drop_stream; /* key its random numbers, beside step and microbatch */
+  AtenTensorHandle magnitude;      /* [out], borrowed; NULL: outputs are not scaled */
+  /* Borrowed; NULL: the base's weight is as it was. Else it is what was left of it when scale ·
+   * start_b · start_a was taken out, so that beside the whole weight the branch is scale · (B·A −
+   * start_b · start_a). */
+  AtenTensorHandle start_a, start_b;
 } engine_low_rank;
 
 /* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
@@ -317,6 +324,12 @@ typedef struct engine_model_host {
   /* [control] From rewrite: adds a parameter that the transform owns; takes the tensor. */
   engine_status* (*param_add)(engine_model* model, const engine_param_info* info,
                               AtenTensorHandle tensor);
+  /* [control] From rewrite: in this view of the model the parameter info->name is this tensor, of
+   * the same shape; takes it. Trainable as info says. */
+  engine_status* (*param_replace)(engine_model* model, const engine_param_info* info,
+                                  AtenTensorHandle tensor);
+  /* A dense tensor of its own in the model's dtype, which nothing else shares. */
+  engine_status* (*param_copy)(engine_model* model, uint32_t i, AtenTensorHandle* out);
   /* [control] From rewrite: the weight is now held in `packed` (borrowed), in this codec. */
   engine_status* (*param_encode)(engine_model* model, engine_str name, uint32_t codec,
                                  engine_packed* packed);
@@ -379,6 +392,8 @@ typedef struct engine_model_host {
   /* --- one pass; see engine_site_impl.forward -------------------------------------- [any] */
   void (*forward_retain)(engine_forward* pass);
   void (*forward_release)(engine_forward* pass);
+  /* The model that the pass goes over; lives as long as the pass. */
+  engine_model* (*forward_model)(const engine_forward* pass);
   /* [worker] x with each element dropped with probability p and the others divided by 1 - p, where
    * the pass is one of training; else x. Which ones depends on seed, stream, the pass's step and
    * microbatch, and the element's index alone. Recorded by autograd. */

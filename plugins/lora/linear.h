@@ -1,0 +1,55 @@
+// What the transform puts at a linear: the branch beside whatever stood there. Autograd records it
+// by itself. Invariant: outside training it computes what engine.low_rank/1 says of its table.
+#ifndef PLUGINS_LORA_LINEAR_H_
+#define PLUGINS_LORA_LINEAR_H_
+
+#include <optional>
+#include <string>
+
+#include "engine/torch_ops.h"
+#include "engine/transform.hpp"
+
+namespace engine::lora {
+
+// The tensors of a branch; those that are trained are leaves.
+struct BranchTensors {
+  ops::Tensor a, b;                           // [rank, in], [out, rank]
+  std::optional<ops::Tensor> magnitude;       // [out]
+  std::optional<ops::Tensor> start_a, start_b;  // see engine_low_rank
+};
+
+// Lengths of the rows of W + scale * B·A, [out], where W is the model's parameter `weight`. No part
+// of any gradient.
+Status RowLengths(engine_model* model, uint32_t weight, const ops::Tensor& a, const ops::Tensor& b,
+                  double scale, std::optional<ops::Tensor>* out);
+
+struct DropoutOption {
+  double p = 0;
+  uint64_t seed = 0;
+};
+
+class LoraLinear : public SiteImpl {
+ public:
+  // `weight` is the number of the site's parameter; `adapter` as in engine_low_rank.
+  LoraLinear(const engine_site_impl* base, const std::string& site, uint32_t weight,
+             BranchTensors tensors, double scale, const DropoutOption& dropout,
+             std::string adapter);
+
+  Status Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
+                 AtenTensorHandle* out, uint32_t n_out) override;
+  const void* Extension(std::string_view id) override {
+    return id == ENGINE_EXT_LOW_RANK ? &table_ : nullptr;
+  }
+
+ private:
+  Status Base(engine_forward* pass, const ops::Tensor& x, std::optional<ops::Tensor>* y) const;
+
+  const BranchTensors tensors_;
+  const uint32_t weight_;
+  const std::string adapter_;
+  engine_low_rank table_ = {};
+};
+
+}  // namespace engine::lora
+
+#endif  // PLUGINS_LORA_LINEAR_H_
