@@ -47,6 +47,38 @@ struct Piece {
 
 }  // namespace
 
+void PackPanels(const GemmTerm& term, int64_t out, float* to) {
+  for (int64_t n = 0; n < out; n += kPanel, to += term.in * kPanel) {
+    PackPanel(term, n, std::min(kPanel, out - n), 0, term.in, to);
+  }
+}
+
+void ThinProduct(const float* a, int64_t ra, const float* b, int64_t cb, int64_t rows, float* y) {
+  const Road& road = ActiveRoad();
+  // Rows that are read once for all panels of a thread: they stay in its second cache.
+  constexpr int64_t kPiece = 128;
+  const int64_t whole = cb / kPanel, rest = cb % kPanel;
+  ParallelFor(whole + (rest != 0 ? 1 : 0), 4, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(end, whole);
+    for (int64_t r = 0; r < ra; ++r) {
+      std::fill(y + r * cb + begin * kPanel, y + r * cb + std::min(cb, end * kPanel), 0.0f);
+    }
+    for (int64_t first = 0; first < rows; first += kPiece) {
+      const int64_t some = std::min(kPiece, rows - first);
+      road.panels_across({a + first * ra, ra, ra, some, b + first * cb, cb, kPanel, y, cb}, begin,
+                         last);
+      if (end == last) continue;
+      for (int64_t r = 0; r < ra; ++r) {
+        for (int64_t c = whole * kPanel; c < cb; ++c) {
+          float sum = 0;
+          for (int64_t i = first; i < first + some; ++i) sum += a[i * ra + r] * b[i * cb + c];
+          y[r * cb + c] += sum;
+        }
+      }
+    }
+  });
+}
+
 void Gemm(std::span<const GemmTerm> terms, int64_t rows, int64_t out, float* y, int64_t ldy,
           bool add) {
   if (rows == 0 || out == 0) return;

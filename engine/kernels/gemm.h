@@ -22,9 +22,16 @@ struct GemmTerm {
 
 // y [rows, out] with row stride ldy becomes the sum of the terms, of which the first has scale 1,
 // or with `add` has it added. Sums run along k in pieces of kGemmInner, then term by term.
-inline constexpr int64_t kGemmInner = 2048;
+inline constexpr int64_t kGemmInner = 768;
 void Gemm(std::span<const GemmTerm> terms, int64_t rows, int64_t out, float* y, int64_t ldy,
           bool add = false);
+
+// The term's w as panels, [out / 32][in][32], one after the other; outputs beyond `out` are zeros.
+void PackPanels(const GemmTerm& term, int64_t out, float* to);
+
+// y [ra, cb] = aᵀ·b over the rows of both: a [rows, ra] with few columns, b [rows, cb]. Sums run
+// along the rows in pieces.
+void ThinProduct(const float* a, int64_t ra, const float* b, int64_t cb, int64_t rows, float* y);
 
 }  // namespace engine::kernels
 

@@ -94,6 +94,28 @@ TEST_F(GemmTest, LongSumsAndManyOutputs) {
   Compare({{700, false, 1}, {4, false, 3}}, 7, 5000, false);
 }
 
+TEST_F(GemmTest, ThinProductsSumOverRows) {
+  for (const int64_t rows : {1, 130, 700}) {
+    for (const int64_t ra : {1, 8, 13}) {
+      for (const int64_t cb : {5, 64, 333}) {
+        const std::vector<float> a = Random(rows * ra, 1), b = Random(rows * cb, 2);
+        std::vector<float> y(static_cast<size_t>(ra * cb), 9.0f);
+        ThinProduct(a.data(), ra, b.data(), cb, rows, y.data());
+        for (int64_t r = 0; r < ra; ++r) {
+          for (int64_t c = 0; c < cb; ++c) {
+            double want = 0;
+            for (int64_t i = 0; i < rows; ++i) {
+              want += double{a[static_cast<size_t>(i * ra + r)]} *
+                      double{b[static_cast<size_t>(i * cb + c)]};
+            }
+            ASSERT_NEAR(y[static_cast<size_t>(r * cb + c)], want, 1e-4);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(GemmTest, NothingIsNothing) {
   float y = 3;
   const GemmTerm term{&y, 1, 1, &y, 1};

@@ -36,6 +36,17 @@ struct PanelArgs {
   const int32_t* x_sums;                         // likewise: of the codes of x
 };
 
+// y [rows, 32 * panels] += xᵀ·w for x [groups][rows] and whole panels of w: element k of a panel
+// begins `step` floats behind the one before, a panel `panel_floats` behind its neighbour.
+struct AcrossArgs {
+  const float* x;
+  int64_t ldx, rows, groups;
+  const float* w;
+  int64_t step, panel_floats;
+  float* y;
+  int64_t ldy;
+};
+
 // How keys and values lie; see engine_kv_view.
 enum class KvFormat { kF32, kF16, kInt8 };
 
@@ -113,6 +124,11 @@ struct Road {
   void (*silu_multiply_grad)(const float* gate, const float* up, const float* dh, int64_t count,
                              float* h, float* dgate, float* dup);
   double (*loss)(float* logits, int64_t count, int64_t label, float smoothing, bool grad);
+  void (*panels_across)(const AcrossArgs&, int64_t begin, int64_t end);
+  float (*softmax)(float* x, int64_t count, float scale, int64_t tail, float* log_sum);
+  void (*softmax_grad)(float* s, float* dp, int64_t count, float scale, float log_sum, float along,
+                       int64_t tail);
+  float (*dot)(const float* x, const float* y, int64_t count);
 };
 
 const Road& PlainRoad();

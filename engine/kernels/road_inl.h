@@ -309,9 +309,10 @@ float ExpWeights(const float* x, int64_t count, float top, float inverse_tempera
 #include "engine/kernels/train_inl.h"
 
 constexpr Road RoadWith(const IntKernel* int_kernels, int64_t count) {
-  return {&Panels<F32Dot>,      &Panels<Bf16Dot>, int_kernels, count,
-          &RmsNormRow,          &SiluMultiplyRow, &RopeRow,    &Quantize,
-          &ToBf16Row,           &ToHalfRow,       &Attend,     &AttendFold,
-          &AttendFinish,        &Greatest,        &ExpWeights, &RmsNormGradRow,
-          &SiluMultiplyGradRow, &LossRow};
+  return {&Panels<F32Dot>,      &Panels<Bf16Dot>, int_kernels,   count,
+          &RmsNormRow,          &SiluMultiplyRow, &RopeRow,      &Quantize,
+          &ToBf16Row,           &ToHalfRow,       &Attend,       &AttendFold,
+          &AttendFinish,        &Greatest,        &ExpWeights,   &RmsNormGradRow,
+          &SiluMultiplyGradRow, &LossRow,         &PanelsAcross, &SoftmaxRow,
+          &SoftmaxGradRow,      &DotRow};
 }

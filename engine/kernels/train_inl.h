@@ -126,3 +126,84 @@ double LossRow(float* z, int64_t count, int64_t label, float smoothing, bool gra
   z[label] = static_cast<float>(p - share - keep);
   return loss;
 }
+
+// ---- products over rows -----------------------------------------------------------------------
+
+// M outputs' rows by one panel; x lies across: [groups][rows].
+template <int M>
+inline void TileAcross(const AcrossArgs& a, int64_t row, int64_t panel) {
+  F acc[M][kVecs];
+  for (int m = 0; m < M; ++m) {
+    for (int v = 0; v < kVecs; ++v) acc[m][v] = V::Zero();
+  }
+  const float* x = a.x + row;
+  const float* w = a.w + panel * a.panel_floats;
+  for (int64_t g = 0; g < a.groups; ++g, x += a.ldx, w += a.step) {
+    for (int v = 0; v < kVecs; ++v) {
+      const F at = V::Load(w + v * kL);
+      for (int m = 0; m < M; ++m) acc[m][v] = V::Fma(V::Set1(x[m]), at, acc[m][v]);
+    }
+  }
+  for (int m = 0; m < M; ++m) {
+    float* y = a.y + (row + m) * a.ldy + panel * 32;
+    for (int v = 0; v < kVecs; ++v) V::Store(y + v * kL, V::Add(V::Load(y + v * kL), acc[m][v]));
+  }
+}
+
+void PanelsAcross(const AcrossArgs& a, int64_t begin, int64_t end) {
+  constexpr int kMost = V::kTileRows;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    int64_t row = 0;
+    for (; row + kMost <= a.rows; row += kMost) TileAcross<kMost>(a, row, panel);
+    for (; row + 4 <= a.rows; row += 4) TileAcross<4>(a, row, panel);
+    for (; row < a.rows; ++row) TileAcross<1>(a, row, panel);
+  }
+}
+
+// ---- attention --------------------------------------------------------------------------------
+
+// x becomes e^((x - top) * scale) with top its greatest, and `tail` zeros behind it; gives the sum
+// of what it became, and log(sum of e^(x * scale)) in *log_sum.
+float SoftmaxRow(float* x, int64_t count, float scale, int64_t tail, float* log_sum) {
+  F tops = V::Set1(-INFINITY);
+  int64_t i = 0;
+  for (; i + kL <= count; i += kL) tops = V::Max(tops, V::Load(x + i));
+  float top = V::MaxAcross(tops);
+  for (; i < count; ++i) top = x[i] > top ? x[i] : top;
+  const float sum = ExpWeights(x, count, top, scale, x);
+  for (i = count; i < count + tail; ++i) x[i] = 0.0f;
+  *log_sum = top * scale + static_cast<float>(__builtin_log(double{sum}));
+  return sum;
+}
+
+// s, scores before scaling, becomes the weights e^(s * scale - log_sum); dp, gradients of the
+// weights, those of the scores: weight * (dp - along) * scale. Both have `tail` zeros behind.
+void SoftmaxGradRow(float* s, float* dp, int64_t count, float scale, float log_sum, float along,
+                    int64_t tail) {
+  const F f = V::Set1(scale), l = V::Set1(log_sum), a = V::Set1(along);
+  int64_t i = 0;
+  for (; i + kL <= count; i += kL) {
+    const F p = Exp(V::Sub(V::Mul(V::Load(s + i), f), l));
+    V::Store(s + i, p);
+    V::Store(dp + i, V::Mul(V::Mul(p, V::Sub(V::Load(dp + i), a)), f));
+  }
+  if (i < count) {
+    alignas(64) float lanes[kL] = {};
+    for (int64_t j = i; j < count; ++j) lanes[j - i] = s[j];
+    V::Store(lanes, Exp(V::Sub(V::Mul(V::Load(lanes), f), l)));
+    for (int64_t j = i; j < count; ++j) {
+      s[j] = lanes[j - i];
+      dp[j] = s[j] * (dp[j] - along) * scale;
+    }
+  }
+  for (i = count; i < count + tail; ++i) s[i] = dp[i] = 0.0f;
+}
+
+float DotRow(const float* x, const float* y, int64_t count) {
+  F sum = V::Zero();
+  int64_t i = 0;
+  for (; i + kL <= count; i += kL) sum = V::Fma(V::Load(x + i), V::Load(y + i), sum);
+  float total = V::SumAcross(sum);
+  for (; i < count; ++i) total += x[i] * y[i];
+  return total;
+}

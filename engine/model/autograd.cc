@@ -319,7 +319,8 @@ void SetComputeThreads(int threads) {
   kernels::SetPoolThreads(threads);
   kernels::SetParallel(&kernels::PoolParallel);
 }
-int ComputeThreads() { return at::get_num_threads(); }
+int ComputeThreads() { return kernels::PoolThreads(); }
+void SetTorchThreads(int threads) { at::set_num_threads(threads); }
 
 uint64_t TorchAbiVersion() { return aoti_torch_abi_version(); }
 

@@ -21,6 +21,9 @@ std::unique_ptr<runtime::ThreadState> CaptureThreadState();
 // Threads that LibTorch and the kernels compute with; also sets the kernels' pool.
 void SetComputeThreads(int threads);
 int ComputeThreads();
+// Threads of LibTorch's own operators alone. Its team spins for a while after each of them and takes
+// the cores from the kernels' pool, so where the kernels do the work it is one thread.
+void SetTorchThreads(int threads);
 // TORCH_ABI_VERSION of the LibTorch that runs, and its readable fingerprint.
 uint64_t TorchAbiVersion();
 std::string TorchFingerprint();

@@ -188,6 +188,7 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
     }
     const int cores = CgroupCores();
     SetComputeThreads(options.threads > 0 ? options.threads : cores);
+    if (base->dtype == ENGINE_F32 && !base->plain_sites) SetTorchThreads(1);
   }
   *out = Model::Make(std::move(base));
   return Status();

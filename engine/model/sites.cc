@@ -100,6 +100,19 @@ bool FindParts(engine_forward* pass, uint32_t site, LinearParts* parts) {
   return true;
 }
 
+// Rows of the whole batch that see each other.
+std::vector<kernels::CausalStretch> FlatStretches(const engine_forward& pass) {
+  std::vector<kernels::CausalStretch> flat;
+  for (const engine_forward::Stretch& s : pass.stretches) {
+    flat.push_back({s.row * pass.tokens + s.begin, s.row * pass.tokens + s.end});
+  }
+  if (!flat.empty()) return flat;
+  for (int64_t row = 0; row < pass.batch; ++row) {
+    flat.push_back({row * pass.tokens, (row + 1) * pass.tokens});
+  }
+  return flat;
+}
+
 Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
   const ModelConfig& c = pass->model->config();
   const int64_t b = pass->batch, t = pass->tokens;
@@ -109,10 +122,18 @@ Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
   std::vector<LinearParts> parts(3);
   bool known = true;
   for (uint32_t i = 0; known && i < 3; ++i) known = FindParts(pass, self + 1 + i, &parts[i]);
-  std::optional<Tensor> q, k, v;
+  LinearParts out;
+  const bool out_known = FindParts(pass, self + 5, &out);
+  const auto give = [&](const Tensor& mixed) {
+    return out_known ? FusedLinears(mixed, {out})[0] : Run(pass, self + 5, mixed);
+  };
+  std::optional<Tensor> q, k, v, mixed;
   if (known) {
     const Rotary turned{&*pass->cos, &*pass->sin};
     const std::vector<Tensor> y = FusedLinears(x, parts, {turned, turned, {}});
+    if (FusedAttention(y[0], y[1], y[2], c.head_dim, FlatStretches(*pass), &mixed)) {
+      return give(*mixed);
+    }
     q = heads(y[0], c.heads);
     k = heads(y[1], c.kv_heads);
     v = heads(y[2], c.kv_heads);
@@ -121,11 +142,8 @@ Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
     k = Rotate(heads(Run(pass, self + 2, x), c.kv_heads), *pass->cos, *pass->sin);
     v = heads(Run(pass, self + 3, x), c.kv_heads);
   }
-  const Tensor mixed =
-      ops::Reshape(ops::Transpose(Attend(*pass, *q, *k, *v), 1, 2), {b, t, c.heads * c.head_dim});
-  LinearParts out;
-  if (FindParts(pass, self + 5, &out)) return FusedLinears(mixed, {out})[0];
-  return Run(pass, self + 5, mixed);
+  return give(
+      ops::Reshape(ops::Transpose(Attend(*pass, *q, *k, *v), 1, 2), {b, t, c.heads * c.head_dim}));
 }
 
 Tensor MlpSite(engine_forward* pass, uint32_t self, const Tensor& x) {

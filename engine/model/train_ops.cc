@@ -370,6 +370,42 @@ struct MlpNode : torch::autograd::Node {
   }
 };
 
+struct AttentionNode : torch::autograd::Node {
+  Saved saved;  // q, k, v
+  Tensor out, log_sums;
+  std::vector<kernels::CausalStretch> stretches;
+  int64_t head_dim = 0;
+
+  std::string name() const override { return "EngineAttention"; }
+  void release_variables() override {
+    saved.Drop();
+    out = log_sums = Tensor();
+  }
+  static kernels::CausalArgs Args(const variable_list& qkv, int64_t head_dim,
+                                  const std::vector<kernels::CausalStretch>& stretches) {
+    return {qkv[0].size(1) / head_dim,
+            qkv[1].size(1) / head_dim,
+            head_dim,
+            stretches,
+            qkv[0].const_data_ptr<float>(),
+            qkv[1].const_data_ptr<float>(),
+            qkv[2].const_data_ptr<float>()};
+  }
+  variable_list apply(variable_list&& grads) override {
+    const at::NoGradGuard no_grad;
+    const variable_list kept = saved.Take();
+    variable_list rows;
+    for (const Tensor& t : kept) rows.push_back(AsRows(t));
+    const Tensor dout = AsRows(grads[0]);
+    Tensor dq = at::empty_like(rows[0]), dk = at::zeros_like(rows[1]), dv = at::zeros_like(rows[2]);
+    kernels::CausalBackward(Args(rows, head_dim, stretches), out.const_data_ptr<float>(),
+                            log_sums.const_data_ptr<float>(), dout.const_data_ptr<float>(),
+                            dq.mutable_data_ptr<float>(), dk.mutable_data_ptr<float>(),
+                            dv.mutable_data_ptr<float>());
+    return {dq.view(kept[0].sizes()), dk.view(kept[1].sizes()), dv.view(kept[2].sizes())};
+  }
+};
+
 Tensor GateForward(const Tensor& gate, const Tensor& up) {
   if (!OnKernels(gate)) {
     const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -455,6 +491,37 @@ torch::stable::Tensor FusedMlp(const torch::stable::Tensor& stable_x, const Line
     Record(node, inputs, &outputs);
   }
   return ToStable(outputs[0]);
+}
+
+bool FusedAttention(const torch::stable::Tensor& q, const torch::stable::Tensor& k,
+                    const torch::stable::Tensor& v, int64_t head_dim,
+                    const std::vector<kernels::CausalStretch>& stretches,
+                    std::optional<torch::stable::Tensor>* out) {
+  const variable_list inputs = {ToAten(q), ToAten(k), ToAten(v)};
+  for (const Tensor& t : inputs) {
+    if (!OnKernels(t)) return false;
+  }
+  auto node = c10::make_intrusive<AttentionNode>();
+  node->stretches = stretches;
+  node->head_dim = head_dim;
+  variable_list outputs;
+  {
+    const at::NoGradGuard no_grad;
+    variable_list rows;
+    for (const Tensor& t : inputs) rows.push_back(AsRows(t));
+    node->out = at::empty_like(rows[0]);
+    node->log_sums = at::empty({rows[0].size(0), rows[0].size(1) / head_dim}, rows[0].options());
+    kernels::CausalForward(AttentionNode::Args(rows, head_dim, stretches),
+                           node->out.mutable_data_ptr<float>(),
+                           node->log_sums.mutable_data_ptr<float>());
+    outputs.push_back(node->out.view(inputs[0].sizes()));
+  }
+  if (Recording(inputs)) {
+    for (const Tensor& t : inputs) node->saved.Keep(t);
+    Record(node, inputs, &outputs);
+  }
+  *out = ToStable(outputs[0]);
+  return true;
 }
 
 torch::stable::Tensor FusedDropout(const torch::stable::Tensor& x, const Dropout& how) {

@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/kernels/causal.h"
 #include "engine/kernels/packed.h"
 #include "engine/status.hpp"
 
@@ -54,6 +55,14 @@ std::vector<torch::stable::Tensor> FusedLinears(const torch::stable::Tensor& x,
 // down(silu(gate(x)) * up(x)).
 torch::stable::Tensor FusedMlp(const torch::stable::Tensor& x, const LinearParts& gate,
                                const LinearParts& up, const LinearParts& down);
+
+// Causal attention over q [.., heads * head_dim], k and v [.., kv_heads * head_dim], rows
+// flattened: each stretch by itself. False where the kernels do not compute (another dtype or
+// device).
+bool FusedAttention(const torch::stable::Tensor& q, const torch::stable::Tensor& k,
+                    const torch::stable::Tensor& v, int64_t head_dim,
+                    const std::vector<kernels::CausalStretch>& stretches,
+                    std::optional<torch::stable::Tensor>* out);
 
 // x with dropout, recorded by autograd.
 torch::stable::Tensor FusedDropout(const torch::stable::Tensor& x, const Dropout& how);

@@ -44,8 +44,15 @@ void ProductSum::RunInto(at::Tensor* y, bool add) const {
 at::Tensor RowsProduct(const at::Tensor& a, const at::Tensor& b) {
   // Few columns are read along the rows of the other as they lie; else a copy turned round pays.
   constexpr int64_t kThin = 64;
-  if (b.size(1) <= kThin && a.size(1) > b.size(1)) return at::mm(b.t(), a).t().contiguous();
-  if (!OnKernels(a) || a.size(1) <= kThin) return at::mm(a.t(), b);
+  if (b.size(1) <= kThin && a.size(1) > b.size(1)) return RowsProduct(b, a).t().contiguous();
+  if (!OnKernels(a)) return at::mm(a.t(), b);
+  if (a.size(1) <= kThin) {
+    const at::Tensor x = a.contiguous(), y = b.contiguous();
+    at::Tensor out = at::empty({x.size(1), y.size(1)}, x.options());
+    kernels::ThinProduct(x.const_data_ptr<float>(), x.size(1), y.const_data_ptr<float>(), y.size(1),
+                         x.size(0), out.mutable_data_ptr<float>());
+    return out;
+  }
   return Times(a.t().contiguous(), b, /*transposed=*/true);
 }
 
