@@ -67,6 +67,45 @@ std::string Untrained(const Training& t, bool a_too) {
   return "";
 }
 
+namespace {
+
+constexpr int64_t kTokens = 40;
+int32_t TokenAt(int64_t i) { return static_cast<int32_t>((i * 7919 + 13) % 300); }
+
+}  // namespace
+
+std::vector<double> Logits(model::Model* model) {
+  const ops::Tensor ids = ops::Empty({1, kTokens}, ENGINE_I64);
+  for (int64_t i = 0; i < kTokens; ++i) ops::Data<int64_t>(ids)[i] = TokenAt(i);
+  std::optional<ops::Tensor> logits;
+  const Status status = model->Forward(ids, &logits);
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  const ops::Tensor wide = ops::Contiguous(ops::To(ops::Detach(*logits), ENGINE_F64));
+  return std::vector<double>(ops::Data<double>(wide), ops::Data<double>(wide) + wide.numel());
+}
+
+std::vector<double> ServedLogits(model::Model* model, uint32_t adapter) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < kTokens; ++i) tokens.push_back(TokenAt(i));
+  engine_step_sequence s = {};
+  s.request = 1;
+  s.tokens = tokens.data();
+  s.token_count = s.logits_count = kTokens;
+  s.adapter = adapter;
+  std::vector<float> logits(static_cast<size_t>(kTokens * model->config().vocab));
+  const engine_step step = {sizeof(engine_step), 1, &s};
+  const Status status = model->Step(step, logits.data());
+  if (!status.ok()) throw std::runtime_error(std::string(status.message()));
+  return std::vector<double>(logits.begin(), logits.end());
+}
+
+double Distance(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double most = 0;
+  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
 void MoveAdapters(model::Model* model) {
   for (const model::Param& p : model->params()) {
     if (!p.trainable || p.name.find("lora_B") == std::string::npos) continue;

@@ -31,6 +31,13 @@ double Distance(const Training& a, const Training& b);
 // a step A's too) not all zero.
 std::string Untrained(const Training& t, bool a_too);
 
+// Logits of 40 tokens, all of them: site by site on tensors, and as a step of serving for sequences
+// that chose that adapter.
+std::vector<double> Logits(model::Model* model);
+std::vector<double> ServedLogits(model::Model* model, uint32_t adapter = 0);
+// The greatest difference of two lists of one length.
+double Distance(const std::vector<double>& a, const std::vector<double>& b);
+
 // Moves every B away from zero, so that both halves of each branch matter.
 void MoveAdapters(model::Model* model);
 

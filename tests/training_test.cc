@@ -1,6 +1,7 @@
 // What training rests on, against the plain way to compute it: a loss that never holds its logits,
-// packed examples, batches that are added up (T-12, T-13, T-14 of the training tests). In F64,
-// where a missing term or a wrong divisor cannot hide in rounding.
+// packed examples, batches that are added up, a run that goes on, the optimizer (T-12, T-13, T-14,
+// T-16, T-22 of the training tests). In F64, where a missing term or a wrong divisor cannot hide in
+// rounding.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,10 +12,12 @@
 #include <random>
 #include <sstream>
 
+#include "engine/host.hpp"
 #include "engine/model/autograd.h"
 #include "engine/model/extensions.h"
 #include "engine/model/loss.h"
 #include "engine/torch_ops.h"
+#include "plugins/trainer/adamw.h"
 #include "tests/support.h"
 
 namespace engine::tests {
@@ -237,6 +240,60 @@ TEST_F(Packing, NumbersThatGoBackAreRefused) {
       << status.message();
 }
 
+// --- the optimizer -------------------------------------------------------------------------------
+
+// The largest distance from torch.optim.AdamW, when the second group's ratio is `ratio`.
+double FromTorch(const nlohmann::json& want, double ratio) {
+  const engine_tasks serial = {sizeof(engine_tasks), 1,
+                               [](int64_t count, int64_t, void (*body)(void*, int64_t, int64_t),
+                                  void* arg) { body(arg, 0, count); }};
+  ThisHost().tasks = &serial;
+  std::vector<trainer::AdamW::Param> params;
+  for (size_t p = 0; p < want["params"].size(); ++p) {
+    const ops::Tensor t = ops::Empty(want["params"][p]["shape"].get<ops::Ints>(), ENGINE_F64);
+    for (int64_t i = 0; i < t.numel(); ++i) {
+      ops::Data<double>(t)[i] = std::sin(static_cast<double>(i + 1) + 10 * static_cast<double>(p));
+    }
+    params.push_back({t, p == 0 ? 1.0 : ratio});
+  }
+  trainer::AdamW optimizer;
+  const Status status =
+      optimizer.Init({want["beta1"], want["beta2"], want["eps"], want["weight_decay"]}, params);
+  EXPECT_TRUE(status.ok()) << status.message();
+  double apart = 0;
+  size_t seen = 0;
+  for (int step = 0; step < want["steps"]; ++step) {
+    std::vector<ops::Tensor> grads;
+    for (size_t p = 0; p < params.size(); ++p) {
+      grads.push_back(ops::Empty(ops::Sizes(params[p].tensor), ENGINE_F64));
+      for (int64_t i = 0; i < grads[p].numel(); ++i) {
+        // Twice as large, and halved by the optimizer's factor.
+        ops::Data<double>(grads[p])[i] =
+            2 * std::sin(0.7 * static_cast<double>(i) + 0.3 * step + static_cast<double>(p)) /
+            (1 + 0.1 * step);
+      }
+    }
+    optimizer.Step(grads, 0.5, want["lr"]);
+    if ((step + 1) % want["every"].get<int>() != 0) continue;
+    const nlohmann::json& values = want["values"][seen++];
+    for (size_t p = 0; p < params.size(); ++p) {
+      const Doubles now = Values(params[p].tensor);
+      EXPECT_EQ(now.size(), values[p].size());
+      for (size_t i = 0; i < now.size(); ++i) {
+        apart = std::max(apart, std::abs(now[i] - values[p][i].get<double>()));
+      }
+    }
+  }
+  EXPECT_EQ(seen, 5u);
+  return apart;
+}
+
+TEST(Optimizer, IsTorchsOverFiftyStepsOfTwoGroups) {
+  const auto want = nlohmann::json::parse(ReadFile(ENGINE_SOURCE_DIR "/tests/data/adamw.json"));
+  EXPECT_LT(FromTorch(want, 16), 1e-12);
+  EXPECT_GT(FromTorch(want, 15), 1e-3);
+}
+
 // --- whole runs ----------------------------------------------------------------------------------
 
 class Runs : public testing::Test {
@@ -305,23 +362,26 @@ TEST_F(Runs, BatchesThatAreAddedUpAreOneLargeBatch) {
 }
 
 TEST_F(Runs, GoingOnIsAsNeverHavingStopped) {
-  const std::string data = "batch: 3 seed: 7 pack: FILL";
+  const std::string data = "batch: 3 seed: 7 pack: FILL", lora = "rank: 4 dropout: 0.2";
   const std::string train =
       "lr: 1e-2 accumulate: 2 schedule: COSINE warmup_ratio: 0.2 max_grad_norm: 0.5 ";
-  const Lines whole = Run("whole", data, train + "steps: 9");
+  const Lines whole = Run("whole", data, train + "steps: 9", lora);
   ASSERT_TRUE(whole.status.ok()) << whole.status.message();
   ASSERT_EQ(whole.steps.size(), 9u);
 
   // Stopped after 4 of 9 steps, in the middle of the fifth: the fifth batch is let in, no sixth.
   const std::string kept = " checkpoints: \"" + Path("kept") + "\" save_every: 2 ";
   const std::string resume = " resume: \"" + Path("kept") + "\" ";
-  const Lines first = Run("first", data + resume + "limit: 9", train + kept + "steps: 9");
+  const Lines first = Run("first", data + resume + "limit: 9", train + kept + "steps: 9", lora);
   ASSERT_TRUE(first.status.ok()) << first.status.message();
   EXPECT_EQ(first.steps, std::vector<std::string>(whole.steps.begin(), whole.steps.begin() + 4));
-  const Lines second = Run("second", data + resume, train + kept + "steps: 9");
+  const Lines second = Run("second", data + resume, train + kept + "steps: 9", lora);
   ASSERT_TRUE(second.status.ok()) << second.status.message();
   EXPECT_EQ(second.steps, std::vector<std::string>(whole.steps.begin() + 4, whole.steps.end()));
   EXPECT_TRUE(second.adapter == whole.adapter) << "the adapters differ";
+  // Without dropout the run is another one: what it draws is part of what goes on.
+  const Lines dry = Run("dry", data, train + "steps: 9");
+  EXPECT_NE(Loss(dry.steps.at(3)), Loss(whole.steps.at(3)));
   // Two are kept, and nothing half written.
   size_t folders = 0;
   for (const auto& entry : std::filesystem::directory_iterator(Path("kept"))) {
@@ -375,6 +435,43 @@ TEST_F(Runs, BranchesOfDifferentRanksAreSavedAndLoaded) {
   EXPECT_NE(std::string(none.status.message()).find("\"q_proj=0\" is no exception such as"),
             std::string::npos)
       << none.status.message();
+}
+
+TEST_F(Runs, GroupsOfParametersHaveRatesOfTheirOwn) {
+  const auto halves = [&](const std::string& name, const std::string& trainer) {
+    const Lines run = Run(name, "batch: 3", "steps: 1 weight_decay: 0.1 " + trainer);
+    EXPECT_TRUE(run.status.ok()) << run.status.message();
+    Chain chain("resource { name: \"base\" load { path: \"" + Path("toy") +
+                "\" dtype: F64 } }\nresource { name: \"tuned\" from: \"base\" lora { adapter: \"" +
+                Path(name) + "\" } }\n");
+    EXPECT_TRUE(chain.status().ok()) << chain.status().message();
+    const std::string site = "model.layers.1.mlp.up_proj.lora_";
+    model::Model& model = chain.At("tuned");
+    return std::pair(Values(*model.FindParam(site + "A.weight")->tensor),
+                     Values(*model.FindParam(site + "B.weight")->tensor));
+  };
+  // B begins as zeros, so that its first step is its rate alone; A's is the decay.
+  const auto plain = halves("plain", "lr: 1e-3");
+  const auto faster = halves("faster", "lr: 1e-3 group_lr: \"adapter.b=16\"");
+  EXPECT_EQ(faster.first, plain.first);
+  ASSERT_EQ(faster.second.size(), plain.second.size());
+  for (size_t i = 0; i < plain.second.size(); ++i) {
+    EXPECT_NEAR(faster.second[i], 16 * plain.second[i], 1e-15);
+  }
+  EXPECT_NE(halves("other", "lr: 1e-3 group_lr: \"adapter.a=16\"").first, plain.first);
+
+  const Lines unknown = Run("unknown", "batch: 3", "steps: 1 group_lr: \"adapter.c=2\"");
+  EXPECT_NE(std::string(unknown.status.message()).find("there are: adapter.a, adapter.b"),
+            std::string::npos)
+      << unknown.status.message();
+}
+
+TEST_F(Runs, AParameterThatDoesNotTrainIsNamed) {
+  const Lines run = Run("none", "batch: 3", "steps: 3", "rank: 4 alpha: 0");
+  EXPECT_NE(std::string(run.status.message())
+                .find("parameter 'model.layers.0.self_attn.q_proj.lora_A.weight' had no gradient"),
+            std::string::npos)
+      << run.status.message();
 }
 
 }  // namespace

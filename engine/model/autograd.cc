@@ -11,10 +11,12 @@
 #include <torch/csrc/inductor/aoti_torch/utils.h>
 #include <torch/version.h>
 
+#include "engine/kernels/isa.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
 #include "engine/model/block_cache.h"
 #include "engine/status.hpp"
+#include "engine/util.hpp"
 
 namespace engine::model {
 namespace {
@@ -148,6 +150,8 @@ struct Autocast {
   }
 };
 
+thread_local int replays = 0;
+
 // A stretch of the forward pass that is run again during backward. Parameters are inputs of the
 // node as well, so that their gradients flow even where no activation asks for one.
 struct CheckpointNode : torch::autograd::Node {
@@ -185,13 +189,18 @@ struct CheckpointNode : torch::autograd::Node {
       at::AutoGradMode enable(true);
       const Autocast current;
       autocast.Restore();
+      ++replays;
+      const auto leave = [&] {
+        --replays;
+        current.Restore();
+      };
       try {
         outputs = CallFn(fn, state->state, detached, n_out);
       } catch (...) {
-        current.Restore();
+        leave();
         throw;
       }
-      current.Restore();
+      leave();
     }
     variable_list roots, root_grads;
     for (size_t i = 0; i < outputs.size(); ++i) {
@@ -291,8 +300,24 @@ engine_status* SetMode(uint32_t mode, uint32_t* previous) {
   });
 }
 
-const engine_autograd kAutograd = {
-    sizeof(engine_autograd), &Apply, &Checkpoint, &Backward, &GradOf, &ClearGrad, &SetMode};
+uint32_t ProductType(engine_str* why) {
+  static const std::string report = kernels::IsaReport();
+  const bool narrow = report.find("bf16") != std::string::npos;
+  static const std::string text = "this processor has " + report +
+                                  (narrow ? ": products of bf16 pairs are faster than those of f32"
+                                          : ", which multiplies no bf16: f32 is faster");
+  *why = Str(text);
+  return narrow ? ENGINE_BF16 : ENGINE_F32;
+}
+
+const engine_autograd kAutograd = {sizeof(engine_autograd),
+                                   &Apply,
+                                   &Checkpoint,
+                                   &Backward,
+                                   &GradOf,
+                                   &ClearGrad,
+                                   &SetMode,
+                                   &ProductType};
 
 class TorchThreadState : public runtime::ThreadState {
  public:
@@ -308,6 +333,22 @@ class TorchThreadState : public runtime::ThreadState {
 }  // namespace
 
 const engine_autograd* AutogradHost() { return &kAutograd; }
+
+NarrowGuard::NarrowGuard(bool on)
+    : enabled_(at::autocast::is_autocast_enabled(at::kCPU)),
+      dtype_(static_cast<int>(at::autocast::get_autocast_dtype(at::kCPU))) {
+  at::autocast::set_autocast_enabled(at::kCPU, on);
+  if (!on) return;
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  SetTorchThreads(ComputeThreads());  // its products are the fast ones here
+}
+NarrowGuard::~NarrowGuard() {
+  at::autocast::set_autocast_enabled(at::kCPU, enabled_);
+  at::autocast::set_autocast_dtype(at::kCPU, static_cast<at::ScalarType>(dtype_));
+}
+
+bool Replaying() { return replays > 0; }
+bool NarrowProducts() { return at::autocast::is_autocast_enabled(at::kCPU); }
 
 std::unique_ptr<runtime::ThreadState> CaptureThreadState() {
   return std::make_unique<TorchThreadState>();

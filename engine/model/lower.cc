@@ -125,17 +125,6 @@ std::string ChoicesFile() {
   return folder.append("/").append(kernels::IntKernelFileName());
 }
 
-// True when the model's own implementation stands at the site, recomputation and the like aside.
-bool OriginalBehind(const Model& model, uint32_t site) {
-  const Impl* entry = &model.impl_entry(site);
-  while (!entry->made_by.empty()) {
-    const auto* same = Ask<engine_same_function>(entry->c, ENGINE_EXT_SAME_FUNCTION);
-    if (same == nullptr || entry->replaced == nullptr) return false;
-    entry = entry->replaced.get();
-  }
-  return true;
-}
-
 }  // namespace
 
 Status Lowered::NormOf(Model* model, uint32_t site, std::vector<float>* weight) {

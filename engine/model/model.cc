@@ -10,22 +10,24 @@
 
 namespace engine::model {
 
-Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out) {
+Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow) {
   std::lock_guard lock(mutex_);
-  if (auto it = tensors_.find(param.name); it != tensors_.end()) {
+  const uint32_t wanted = narrow ? uint32_t{ENGINE_BF16} : dtype;
+  const std::string key = wanted == dtype ? param.name : param.name + " in bf16";
+  if (auto it = tensors_.find(key); it != tensors_.end()) {
     *out = it->second;
     return Status();
   }
-  Tensor tensor = ops::Empty(param.shape, dtype);
+  Tensor tensor = ops::Empty(param.shape, wanted);
   const TensorInfo& stored = *param.stored;
   const int64_t columns = param.columns();
   std::mutex status_mutex;
   Status status;
   kernels::ParallelFor(param.rows(), 64, [&](int64_t begin, int64_t end) {
     Status mine;
-    if (dtype == ENGINE_F32) {
+    if (wanted == ENGINE_F32) {
       mine = checkpoint->ReadRows(stored, begin, end, ops::Data<float>(tensor) + begin * columns);
-    } else if (dtype == ENGINE_F64) {
+    } else if (wanted == ENGINE_F64) {
       mine = checkpoint->ReadRows(stored, begin, end, ops::Data<double>(tensor) + begin * columns);
     } else {
       mine = checkpoint->ReadRowsBf16(stored, begin, end,
@@ -37,7 +39,7 @@ Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out) {
   });
   ENGINE_RETURN_IF_ERROR(status);
   checkpoint->Drop(stored);
-  tensors_.emplace(param.name, tensor);
+  tensors_.emplace(key, tensor);
   *out = std::move(tensor);
   return Status();
 }
@@ -150,7 +152,7 @@ uint64_t Base::HeldBytes() const {
   std::lock_guard lock(mutex_);
   uint64_t bytes = 0;
   for (const auto& [name, tensor] : tensors_) {
-    int64_t size = DtypeBytes(dtype);
+    int64_t size = DtypeBytes(ops::DtypeOf(tensor));
     for (int64_t i = 0; i < tensor.dim(); ++i) size *= tensor.size(i);
     bytes += static_cast<uint64_t>(size);
   }
@@ -422,7 +424,7 @@ Status Model::ReadRows(const Param& param, int64_t begin, int64_t end, double* t
   return ReadRowsAs(param, begin, end, to);
 }
 
-Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out) const {
+Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow) const {
   if (param.tensor) {
     *out = *param.tensor;
     return Status();
@@ -437,7 +439,7 @@ Status Model::DenseTensor(const Param& param, std::optional<Tensor>* out) const 
     *out = ops::To(dense, dtype());
     return Status();
   }
-  return base_->DenseTensor(param, out);
+  return base_->DenseTensor(param, out, narrow);
 }
 
 uint32_t Model::AdapterNumber(std::string_view name) const {
@@ -445,6 +447,16 @@ uint32_t Model::AdapterNumber(std::string_view name) const {
     if (adapters_[i] == name) return static_cast<uint32_t>(i + 1);
   }
   return 0;
+}
+
+bool OriginalBehind(const Model& model, uint32_t site) {
+  const Impl* entry = &model.impl_entry(site);
+  while (!entry->made_by.empty()) {
+    const auto* same = Ask<engine_same_function>(entry->c, ENGINE_EXT_SAME_FUNCTION);
+    if (same == nullptr || entry->replaced == nullptr) return false;
+    entry = entry->replaced.get();
+  }
+  return true;
 }
 
 void Model::CollectAdapters() {

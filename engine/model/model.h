@@ -90,8 +90,8 @@ struct Base {
 
   // True where the parameter is stored in blocks that kernels compute on as they are.
   bool ComputesStored(const Param& param) const;
-  // The dense tensor of a stored parameter in `dtype`, made once.
-  Status DenseTensor(const Param& param, std::optional<Tensor>* out);
+  // The dense tensor of a stored parameter in `dtype`, or in bf16, made once.
+  Status DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow = false);
   // The matrix packed for the kernels, made once: blocks as they are stored, else f32 or bf16.
   Status Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
   // What the weights take when they are packed for serving.
@@ -148,7 +148,8 @@ class Model : public std::enable_shared_from_this<Model> {
   // Values of a parameter, wherever they are; as double those of F64 keep their bits.
   Status ReadRows(const Param& param, int64_t begin, int64_t end, float* to) const;
   Status ReadRows(const Param& param, int64_t begin, int64_t end, double* to) const;
-  Status DenseTensor(const Param& param, std::optional<Tensor>* out) const;
+  // With `narrow` in bf16, where no transform owns the tensor.
+  Status DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow = false) const;
 
   // --- running; see engine_model_host -----------------------------------------------------------
   // Packs weights and makes what steps need; else the first step does.
@@ -203,6 +204,9 @@ class Model : public std::enable_shared_from_this<Model> {
 // The pool behind the model's KvStore sites; null when it keeps no keys and values.
 const engine_kv_pool* PoolOf(const Model& model);
 
+// True when the model's own implementation stands at the site, recomputation and the like aside.
+bool OriginalBehind(const Model& model, uint32_t site);
+
 // Makes the model's own implementation of a site; `weight` may be null.
 engine_site_impl OriginalSite(uint32_t index, const Site& site);
 
@@ -235,6 +239,9 @@ struct engine_forward {
 };
 
 namespace engine::model {
+// See engine_model_host.forward_only and site_cost.
+void OnlySite(const engine_forward& pass, uint32_t site);
+Status SiteCost(const engine_forward& pass, uint32_t site, engine_site_cost* out);
 // What a pass drops of what a key names; p = 0 where it drops nothing.
 Dropout DropoutOf(const engine_forward& pass, double p, uint64_t seed, uint64_t stream);
 }  // namespace engine::model

@@ -600,6 +600,14 @@ const engine_model_host kModelHost = {
       if (pass->references.fetch_sub(1) == 1) delete pass;
     },
     [](const engine_forward* pass) { return ToC(pass->model.get()); },
+    [](const engine_forward* pass, int64_t* batch, int64_t* tokens) {
+      *batch = pass->batch;
+      *tokens = pass->tokens;
+    },
+    [](engine_forward* pass, uint32_t site) { OnlySite(*pass, site); },
+    [](const engine_forward* pass, uint32_t site, engine_site_cost* out) -> engine_status* {
+      return Guard([&] { return SiteCost(*pass, site, out); });
+    },
     &DropoutC,
     &PackedCreate,
     &PackedSetRow,

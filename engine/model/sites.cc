@@ -33,11 +33,11 @@ Tensor Run(engine_forward* pass, uint32_t site, const Tensor& x) {
   return *out;
 }
 
-Tensor Weight(engine_forward* pass, const std::string& name) {
+Tensor Weight(engine_forward* pass, const std::string& name, bool narrow = false) {
   std::optional<Tensor> tensor;
   const Param* param = pass->model->FindParam(name);
   if (param == nullptr) throw std::runtime_error("no parameter is named '" + name + "'");
-  const Status status = pass->model->DenseTensor(*param, &tensor);
+  const Status status = pass->model->DenseTensor(*param, &tensor, narrow);
   if (!status.ok()) throw std::runtime_error(std::string(status.message()));
   return *tensor;
 }
@@ -91,7 +91,7 @@ bool FindParts(engine_forward* pass, uint32_t site, LinearParts* parts) {
     at = &Through(*low->base);
   }
   if (at->forward == &ForwardOriginal) {
-    parts->weight = Weight(pass, static_cast<Original*>(at->self)->weight);
+    parts->weight = Weight(pass, static_cast<Original*>(at->self)->weight, NarrowProducts());
     return true;
   }
   const auto* packed = Ask<engine_packed_linear>(*at, ENGINE_EXT_PACKED_LINEAR);
@@ -146,25 +146,33 @@ Tensor AttentionSite(engine_forward* pass, uint32_t self, const Tensor& x) {
       ops::Reshape(ops::Transpose(Attend(*pass, *q, *k, *v), 1, 2), {b, t, c.heads * c.head_dim}));
 }
 
-Tensor MlpSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+// The site whose values nothing needs, in the replay under way; -1: none.
+thread_local int64_t valueless = -1;
+
+Tensor MlpSite(engine_forward* pass, uint32_t self, const Tensor& x, bool values) {
   LinearParts parts[3];
   if (FindParts(pass, self + 1, &parts[0]) && FindParts(pass, self + 2, &parts[1]) &&
       FindParts(pass, self + 3, &parts[2])) {
-    return FusedMlp(x, parts[0], parts[1], parts[2]);
+    return FusedMlp(x, parts[0], parts[1], parts[2], values);
   }
   const Tensor gate = ops::Silu(Run(pass, self + 1, x));
   return Run(pass, self + 3, ops::Mul(gate, Run(pass, self + 2, x)));
 }
 
-Tensor BlockSite(engine_forward* pass, uint32_t self, const Tensor& x) {
+Tensor BlockSite(engine_forward* pass, uint32_t self, const Tensor& x, bool values) {
   const Tensor h = ops::Add(x, Run(pass, self + 2, Run(pass, self + 1, x)));
-  return ops::Add(h, Run(pass, self + 9, Run(pass, self + 8, h)));
+  const Tensor normed = Run(pass, self + 8, h);
+  const bool known = Through(pass->model->impl(self + 9)).forward == &ForwardOriginal;
+  if (!values && known) valueless = int64_t{self} + 9;
+  return ops::Add(h, Run(pass, self + 9, normed));
 }
 
 engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTensorHandle* in,
                                uint32_t n_in, AtenTensorHandle* out, uint32_t n_out) {
   return Guard([&]() -> Status {
     const auto& site = *static_cast<Original*>(self);
+    const bool values = valueless != site.index;
+    valueless = -1;
     const uint32_t wanted = site.kind == ENGINE_SITE_LOSS ? 2 : 1;
     if (n_in != wanted || n_out != 1) {
       return Error(ENGINE_INVALID_ARGUMENT, "a site takes ", wanted, " tensors and gives one, not ",
@@ -189,10 +197,10 @@ engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTenso
         y = AttentionSite(pass, site.index, x);
         break;
       case ENGINE_SITE_MLP:
-        y = MlpSite(pass, site.index, x);
+        y = MlpSite(pass, site.index, x, values);
         break;
       case ENGINE_SITE_BLOCK:
-        y = BlockSite(pass, site.index, x);
+        y = BlockSite(pass, site.index, x, values);
         break;
       case ENGINE_SITE_LOSS: {
         // In float at least, as Hugging Face's loss upcasts.
@@ -210,6 +218,10 @@ engine_status* ForwardOriginal(void* self, engine_forward* pass, const AtenTenso
 }
 
 }  // namespace
+
+void OnlySite(const engine_forward&, uint32_t site) {
+  if (Replaying()) valueless = site;
+}
 
 Dropout DropoutOf(const engine_forward& pass, double p, uint64_t seed, uint64_t stream) {
   if (!pass.how.dropout) return {};
@@ -390,6 +402,8 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, const LossHow& how,
     ops::Data<int64_t>(rows)[n] = i;
     ops::Data<int64_t>(wanted)[n++] = values[i];
   }
+  const uint32_t head = SiteOf(*this, ENGINE_SITE_HEAD), loss = SiteOf(*this, ENGINE_SITE_LOSS);
+  const NarrowGuard narrow(Ask<engine_autocast>(impl(loss), ENGINE_EXT_AUTOCAST) != nullptr);
   engine_forward* pass = nullptr;
   ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, how.example, &pass));
   pass->how = how;
@@ -401,13 +415,13 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, const LossHow& how,
   for (const Param& param : params_) {
     if (param.trainable && param.tensor) params.push_back(*param.tensor);
   }
-  const uint32_t head = SiteOf(*this, ENGINE_SITE_HEAD), loss = SiteOf(*this, ENGINE_SITE_LOSS);
   constexpr int64_t kLogitsBytes = 64 << 20;
   const int64_t chunk = std::max<int64_t>(16, kLogitsBytes / (config().vocab * 4));
   const Tensor hidden = ops::Reshape(*x, {-1, config().hidden});
   x.reset();
   LinearParts parts;
-  if (impl(loss).forward == &ForwardOriginal && FindParts(pass, head, &parts) && !parts.a) {
+  if (Through(impl(loss)).forward == &ForwardOriginal && FindParts(pass, head, &parts) &&
+      !parts.a) {
     return FusedLoss(hidden, rows, wanted, parts, how.label_smoothing, chunk, sum);
   }
   return LossByChunks(

@@ -45,6 +45,41 @@ at::ScalarType ProductType(const Tensor& x) {
                                                       : x.scalar_type();
 }
 
+// True for what the element-wise kernels take, bf16 by way of a row in float.
+bool OnRows(const Tensor& t) {
+  return t.device().is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
+}
+
+// Rows of a contiguous tensor as floats: in place, or through a buffer.
+class Rows {
+ public:
+  explicit Rows(const Tensor& t)
+      : width_(t.size(-1)), narrow_(t.scalar_type() == at::kBFloat16), data_(t.data_ptr()) {}
+  const float* Read(int64_t row, std::vector<float>* buffer) const {
+    if (!narrow_) return static_cast<float*>(data_) + row * width_;
+    buffer->resize(static_cast<size_t>(width_));
+    const uint16_t* from = static_cast<uint16_t*>(data_) + row * width_;
+    for (int64_t i = 0; i < width_; ++i)
+      (*buffer)[static_cast<size_t>(i)] = kernels::FromBf16(from[i]);
+    return buffer->data();
+  }
+  float* Write(int64_t row, std::vector<float>* buffer) const {
+    if (!narrow_) return static_cast<float*>(data_) + row * width_;
+    buffer->resize(static_cast<size_t>(width_));
+    return buffer->data();
+  }
+  void Done(int64_t row, const float* values) const {
+    if (narrow_) {
+      kernels::ActiveRoad().to_bf16(values, width_, static_cast<uint16_t*>(data_) + row * width_);
+    }
+  }
+
+ private:
+  const int64_t width_;
+  const bool narrow_;
+  void* const data_;
+};
+
 bool Recording(const variable_list& inputs) {
   if (!at::GradMode::is_enabled()) return false;
   for (const Tensor& t : inputs) {
@@ -75,29 +110,33 @@ struct NormNode : torch::autograd::Node {
   variable_list apply(variable_list&& grads) override {
     const at::NoGradGuard no_grad;
     const Tensor in = x.unpack(), w = weight.unpack();
-    const Tensor rows = AsRows(in), dy = AsRows(grads[0].to(in.scalar_type()));
+    const Tensor rows = AsRows(in);
     const int64_t width = rows.size(1), count = rows.size(0);
     const bool own = task_should_compute_output(1);
-    if (!OnKernels(rows) || !OnKernels(w)) {
+    if (!OnKernels(rows) || !OnKernels(w) || !OnRows(grads[0])) {
+      const Tensor dy = AsRows(grads[0].to(in.scalar_type()));
       const Tensor r = at::rsqrt(at::mean(rows * rows, {-1}, true) + eps);
       const Tensor g = dy * w, unit = rows * r;
       const Tensor dx = r * (g - unit * at::mean(g * unit, {-1}, true));
       return {dx.view(in.sizes()), own ? at::sum(dy * unit, {0}) : Tensor()};
     }
+    const Tensor dy = AsRows(grads[0]);
     Tensor dx = at::empty_like(rows);
     const int64_t pieces = (count + kRowsTogether - 1) / kRowsTogether;
     const Tensor sums = own ? at::zeros({pieces, width}, rows.options()) : Tensor();
-    const float *xs = rows.const_data_ptr<float>(), *ws = w.const_data_ptr<float>(),
-                *dys = dy.const_data_ptr<float>();
+    const float *xs = rows.const_data_ptr<float>(), *ws = w.const_data_ptr<float>();
+    const Rows dys(dy);
     float* const to = dx.mutable_data_ptr<float>();
     float* const weights = own ? sums.mutable_data_ptr<float>() : nullptr;
     const kernels::Road& road = kernels::ActiveRoad();
     kernels::ParallelFor(pieces, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> buffer;
       for (int64_t p = begin; p < end; ++p) {
         const int64_t last = std::min(count, (p + 1) * kRowsTogether);
         for (int64_t r = p * kRowsTogether; r < last; ++r) {
-          road.rms_norm_grad(xs + r * width, width, ws, static_cast<float>(eps), dys + r * width,
-                             to + r * width, own ? weights + p * width : nullptr);
+          road.rms_norm_grad(xs + r * width, width, ws, static_cast<float>(eps),
+                             dys.Read(r, &buffer), to + r * width,
+                             own ? weights + p * width : nullptr);
         }
       }
     });
@@ -113,11 +152,19 @@ Tensor NormForward(const Tensor& x, const Tensor& weight, double eps) {
     const Tensor r = at::rsqrt(at::mean(wide * wide, {-1}, true) + eps);
     return (weight * (wide * r).to(rows.scalar_type())).to(ProductType(x)).view(x.sizes());
   }
-  const Tensor y = at::empty_like(rows);
-  kernels::RmsNorm(rows.const_data_ptr<float>(), rows.size(0), rows.size(1),
-                   weight.const_data_ptr<float>(), static_cast<float>(eps),
-                   y.mutable_data_ptr<float>());
-  return y.to(ProductType(x)).view(x.sizes());
+  const Tensor y = at::empty(rows.sizes(), rows.options().dtype(ProductType(x)));
+  const Rows from(rows), to(y);
+  const float* w = weight.const_data_ptr<float>();
+  const kernels::Road& road = kernels::ActiveRoad();
+  kernels::ParallelFor(rows.size(0), kRowsTogether, [&](int64_t begin, int64_t end) {
+    std::vector<float> in, out;
+    for (int64_t r = begin; r < end; ++r) {
+      float* const values = to.Write(r, &out);
+      road.rms_norm(from.Read(r, &in), rows.size(1), w, static_cast<float>(eps), values);
+      to.Done(r, values);
+    }
+  });
+  return y.view(x.sizes());
 }
 
 // --- dropout -------------------------------------------------------------------------------------
@@ -187,6 +234,9 @@ struct Linear {
     return y;
   }
 
+  // What Backward needs of Forward on silu(gate) * up; the values of the result are anything.
+  Tensor ForwardLow(const Tensor& gate, const Tensor& up);
+
   // Adds what dy [N, out] means for x to `dx`, and gives the gradients of weight, a and b.
   void Backward(const Tensor& x, const Tensor& dy, bool x_too, bool weight_too, ProductSum* dx,
                 Tensor* dropped, variable_list* grads) const {
@@ -220,25 +270,26 @@ struct Turn {
     if (!cos.defined()) return y;
     const int64_t width = cos.size(1), tokens = cos.size(0), rows = y.size(0);
     const int64_t heads = y.size(1) / width, half = width / 2;
-    if (!y.device().is_cpu() || y.scalar_type() == at::kDouble || cos.scalar_type() != at::kFloat) {
+    if (!OnRows(y) || cos.scalar_type() != at::kFloat) {
       const Tensor x = y.view({rows / tokens, tokens, heads, width});
       const Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);
       const Tensor turned = at::cat({-x.narrow(3, half, half), x.narrow(3, 0, half)}, 3);
       return (x * c + turned * (forth ? s : -s)).to(y.scalar_type()).reshape({rows, -1});
     }
-    const Tensor wide = y.to(at::kFloat).contiguous(), out = at::empty_like(wide);
-    const Tensor signed_sin = forth ? sin : -sin;
-    const float *from = wide.const_data_ptr<float>(), *c = cos.const_data_ptr<float>(),
-                *s = signed_sin.const_data_ptr<float>();
-    float* const to = out.mutable_data_ptr<float>();
+    const Tensor in = y.contiguous(), out = at::empty_like(in), signed_sin = forth ? sin : -sin;
+    const Rows from(in), to(out);
+    const float *c = cos.const_data_ptr<float>(), *s = signed_sin.const_data_ptr<float>();
     const kernels::Road& road = kernels::ActiveRoad();
     kernels::ParallelFor(rows, kRowsTogether, [&](int64_t begin, int64_t end) {
+      std::vector<float> read, written;
       for (int64_t r = begin; r < end; ++r) {
         const int64_t at = r % tokens * width;
-        road.rope(from + r * y.size(1), heads, width, c + at, s + at, to + r * y.size(1));
+        float* const values = to.Write(r, &written);
+        road.rope(from.Read(r, &read), heads, width, c + at, s + at, values);
+        to.Done(r, values);
       }
     });
-    return out.to(y.scalar_type());
+    return out;
   }
 };
 
@@ -349,7 +400,7 @@ struct MlpNode : torch::autograd::Node {
   // h again; dh becomes the gradient of gate.
   static void GateBackward(const Tensor& gate, const Tensor& up, Tensor* dh, Tensor* h,
                            Tensor* dup) {
-    if (!OnKernels(gate)) {
+    if (!OnRows(gate)) {
       const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
       const Tensor g = gate.to(wide), u = up.to(wide), d = dh->to(wide), s = at::sigmoid(g);
       *h = (g * s * u).to(gate.scalar_type());
@@ -357,14 +408,19 @@ struct MlpNode : torch::autograd::Node {
       *dh = (d * u * s * (1 + g * (1 - s))).to(gate.scalar_type());
       return;
     }
-    const float *g = gate.const_data_ptr<float>(), *u = up.const_data_ptr<float>();
-    float *d = dh->mutable_data_ptr<float>(), *hs = h->mutable_data_ptr<float>(),
-          *du = dup->mutable_data_ptr<float>();
+    const Rows gs(gate), us(up), ds(*dh), hs(*h), dus(*dup);
     const kernels::Road& road = kernels::ActiveRoad();
     const int64_t width = gate.size(1);
     kernels::ParallelFor(gate.size(0), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin * width; r < end * width; r += width) {
-        road.silu_multiply_grad(g + r, u + r, d + r, width, hs + r, d + r, du + r);
+      std::vector<float> g, u, d, dg, ho, du;
+      for (int64_t r = begin; r < end; ++r) {
+        float *const h_row = hs.Write(r, &ho), *const dg_row = ds.Write(r, &dg),
+                     *const du_row = dus.Write(r, &du);
+        road.silu_multiply_grad(gs.Read(r, &g), us.Read(r, &u), ds.Read(r, &d), width, h_row,
+                                dg_row, du_row);
+        hs.Done(r, h_row);
+        ds.Done(r, dg_row);
+        dus.Done(r, du_row);
       }
     });
   }
@@ -395,25 +451,50 @@ struct AttentionNode : torch::autograd::Node {
     const at::NoGradGuard no_grad;
     const variable_list kept = saved.Take();
     variable_list rows;
-    for (const Tensor& t : kept) rows.push_back(AsRows(t));
-    const Tensor dout = AsRows(grads[0]);
+    for (const Tensor& t : kept) rows.push_back(AsRows(t).to(at::kFloat));
+    const Tensor dout = AsRows(grads[0]).to(at::kFloat), y = out.to(at::kFloat);
     Tensor dq = at::empty_like(rows[0]), dk = at::zeros_like(rows[1]), dv = at::zeros_like(rows[2]);
-    kernels::CausalBackward(Args(rows, head_dim, stretches), out.const_data_ptr<float>(),
+    kernels::CausalBackward(Args(rows, head_dim, stretches), y.const_data_ptr<float>(),
                             log_sums.const_data_ptr<float>(), dout.const_data_ptr<float>(),
                             dq.mutable_data_ptr<float>(), dk.mutable_data_ptr<float>(),
                             dv.mutable_data_ptr<float>());
-    return {dq.view(kept[0].sizes()), dk.view(kept[1].sizes()), dv.view(kept[2].sizes())};
+    variable_list result = {dq, dk, dv};
+    for (size_t i = 0; i < 3; ++i) {
+      result[i] = result[i].to(kept[i].scalar_type()).view(kept[i].sizes());
+    }
+    return result;
   }
 };
 
 Tensor GateForward(const Tensor& gate, const Tensor& up) {
-  if (!OnKernels(gate)) {
+  if (!OnRows(gate)) {
     const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     return (at::silu(gate.to(wide)) * up.to(wide)).to(gate.scalar_type());
   }
-  Tensor h = gate.clone();
-  kernels::SiluMultiply(h.mutable_data_ptr<float>(), up.const_data_ptr<float>(), h.numel());
+  Tensor h = at::empty_like(gate);
+  const Rows gs(gate), us(up), hs(h);
+  const kernels::Road& road = kernels::ActiveRoad();
+  const int64_t width = gate.size(1);
+  kernels::ParallelFor(gate.size(0), 16, [&](int64_t begin, int64_t end) {
+    std::vector<float> g, u, out;
+    for (int64_t r = begin; r < end; ++r) {
+      float* const values = hs.Write(r, &out);
+      const float* const from = gs.Read(r, &g);
+      std::copy(from, from + width, values);
+      road.silu_multiply(values, us.Read(r, &u), width);
+      hs.Done(r, values);
+    }
+  });
   return h;
+}
+
+Tensor Linear::ForwardLow(const Tensor& gate, const Tensor& up) {
+  if (a.defined()) {
+    const Tensor h = GateForward(gate, up);
+    low = Times(dropout.p > 0 ? Drop(h, dropout) : h, a, false);
+  }
+  const int64_t out = packed != nullptr ? packed->out() : weight.size(0);
+  return at::empty({gate.size(0), out}, gate.options());
 }
 
 std::vector<Linear> LinearsOf(const std::vector<LinearParts>& parts) {
@@ -469,7 +550,8 @@ std::vector<torch::stable::Tensor> FusedLinears(const torch::stable::Tensor& sta
 }
 
 torch::stable::Tensor FusedMlp(const torch::stable::Tensor& stable_x, const LinearParts& gate_parts,
-                               const LinearParts& up_parts, const LinearParts& down_parts) {
+                               const LinearParts& up_parts, const LinearParts& down_parts,
+                               bool values) {
   auto node = c10::make_intrusive<MlpNode>();
   node->linears = LinearsOf({gate_parts, up_parts, down_parts});
   variable_list inputs = {ToAten(stable_x)}, outputs;
@@ -481,7 +563,8 @@ torch::stable::Tensor FusedMlp(const torch::stable::Tensor& stable_x, const Line
     const Tensor x = AsRows(inputs[0]).to(node->type);
     gate = node->linears[0].Forward(x);
     up = node->linears[1].Forward(x);
-    const Tensor y = node->linears[2].Forward(GateForward(gate, up));
+    Linear& down = node->linears[2];
+    const Tensor y = values ? down.Forward(GateForward(gate, up)) : down.ForwardLow(gate, up);
     outputs.push_back(y.view(SizesWith(inputs[0], y.size(1))));
   }
   if (Recording(inputs)) {
@@ -499,7 +582,7 @@ bool FusedAttention(const torch::stable::Tensor& q, const torch::stable::Tensor&
                     std::optional<torch::stable::Tensor>* out) {
   const variable_list inputs = {ToAten(q), ToAten(k), ToAten(v)};
   for (const Tensor& t : inputs) {
-    if (!OnKernels(t)) return false;
+    if (!OnRows(t)) return false;
   }
   auto node = c10::make_intrusive<AttentionNode>();
   node->stretches = stretches;
@@ -508,12 +591,13 @@ bool FusedAttention(const torch::stable::Tensor& q, const torch::stable::Tensor&
   {
     const at::NoGradGuard no_grad;
     variable_list rows;
-    for (const Tensor& t : inputs) rows.push_back(AsRows(t));
-    node->out = at::empty_like(rows[0]);
+    for (const Tensor& t : inputs) rows.push_back(AsRows(t).to(at::kFloat));
+    Tensor wide = at::empty_like(rows[0]);
     node->log_sums = at::empty({rows[0].size(0), rows[0].size(1) / head_dim}, rows[0].options());
     kernels::CausalForward(AttentionNode::Args(rows, head_dim, stretches),
-                           node->out.mutable_data_ptr<float>(),
+                           wide.mutable_data_ptr<float>(),
                            node->log_sums.mutable_data_ptr<float>());
+    node->out = wide.to(inputs[0].scalar_type());
     outputs.push_back(node->out.view(inputs[0].sizes()));
   }
   if (Recording(inputs)) {

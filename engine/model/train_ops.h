@@ -52,9 +52,10 @@ std::vector<torch::stable::Tensor> FusedLinears(const torch::stable::Tensor& x,
                                                 const std::vector<LinearParts>& linears,
                                                 const std::vector<Rotary>& rotary = {});
 
-// down(silu(gate(x)) * up(x)).
+// down(silu(gate(x)) * up(x)). Without `values` what only they need is left out: the result is
+// good for going back through alone.
 torch::stable::Tensor FusedMlp(const torch::stable::Tensor& x, const LinearParts& gate,
-                               const LinearParts& up, const LinearParts& down);
+                               const LinearParts& up, const LinearParts& down, bool values = true);
 
 // Causal attention over q [.., heads * head_dim], k and v [.., kv_heads * head_dim], rows
 // flattened: each stretch by itself. False where the kernels do not compute (another dtype or

@@ -1,8 +1,8 @@
 #include "adapter.h"
 
 #include <algorithm>
+#include <set>
 
-#include "engine/torch_ops.h"
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"
 
@@ -19,14 +19,38 @@ bool EndsAt(std::string_view pattern, std::string_view site) {
   return site.size() == pattern.size() || site[site.size() - pattern.size() - 1] == '.';
 }
 
+// The name of one tensor of a branch in the file.
+std::string Key(std::string_view site, std::string_view which) {
+  std::string key = kPrefix + std::string(site) + "." + std::string(which);
+  return which == "lora_magnitude_vector" ? key : key + ".weight";
+}
+
+bool IsTrue(const nlohmann::json& config, const char* key) {
+  return config.contains(key) && config[key].is_boolean() && config[key].get<bool>();
+}
+
+// What changes the function and is not computed here; empty: nothing does.
+std::string Unknown(const nlohmann::json& config) {
+  for (const char* key : {"fan_in_fan_out", "lora_bias", "use_qalora"}) {
+    if (IsTrue(config, key)) return std::string(key) + " is true, which is not supported";
+  }
+  for (const char* key : {"layer_replication", "target_parameters", "trainable_token_indices",
+                          "alora_invocation_tokens", "megatron_config"}) {
+    if (config.contains(key) && !config[key].empty()) {
+      return std::string(key) + " is set, which is not supported";
+    }
+  }
+  if (config.contains("bias") && config["bias"] != "none") {
+    return "bias is " + config["bias"].dump().substr(0, 100) +
+           "; the linears here have none to train: only \"none\" is supported";
+  }
+  return "";
+}
+
 }  // namespace
 
 Adapter::~Adapter() {
   if (files_ != nullptr) ThisHost().model->files_close(files_);
-}
-
-std::string Adapter::Key(std::string_view site, const char* which) const {
-  return kPrefix + std::string(site) + "." + which + ".weight";
 }
 
 Status Adapter::Open(const std::string& folder, std::unique_ptr<Adapter>* out) {
@@ -51,10 +75,27 @@ Status Adapter::Open(const std::string& folder, std::unique_ptr<Adapter>* out) {
     return wrong("lora_alpha must be a number");
   }
   adapter->rules_.alpha = config["lora_alpha"].get<double>();
-  // Settings that change the function and are not computed here.
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"}) {
-    if (config.contains(key) && config[key].is_boolean() && config[key].get<bool>()) {
-      return wrong(std::string(key) + " is true, which is not supported");
+  if (const std::string unknown = Unknown(config); !unknown.empty()) return wrong(unknown);
+  adapter->dora_ = IsTrue(config, "use_dora");
+  if (config.contains("lora_dropout")) {
+    const auto& dropout = config["lora_dropout"];
+    if (!dropout.is_number() || !(dropout >= 0.0 && dropout < 1.0)) {
+      return wrong("lora_dropout must be a number from 0 to below 1");
+    }
+    adapter->dropout_ = dropout.get<double>();
+  }
+  if (config.contains("init_lora_weights") && config["init_lora_weights"].is_string()) {
+    const std::string init = config["init_lora_weights"];
+    adapter->pissa_ = init == "pissa";
+    // These begin with a part of the base's weight as well, one that cannot be found again.
+    for (const char* other : {"pissa_niter_", "olora", "corda", "loftq"}) {
+      if (init.rfind(other, 0) != 0) continue;
+      return wrong("init_lora_weights is \"" + init.substr(0, 100) +
+                   "\": the adapter belongs to a changed base; let PEFT save it with "
+                   "path_initial_model_for_weight_conversion");
+    }
+    if (adapter->pissa_ && adapter->dora_) {
+      return wrong("init_lora_weights \"pissa\" beside use_dora is not supported");
     }
   }
   BranchRules& rules = adapter->rules_;
@@ -91,36 +132,50 @@ Status Adapter::Open(const std::string& folder, std::unique_ptr<Adapter>* out) {
   return Status();
 }
 
-bool Adapter::Has(std::string_view site) const {
-  const auto there = [&](const std::string& key) {
-    return std::find(names_.begin(), names_.end(), key) != names_.end();
-  };
-  return there(Key(site, "lora_A")) && there(Key(site, "lora_B"));
+bool Adapter::There(const std::string& key) const {
+  return std::find(names_.begin(), names_.end(), key) != names_.end();
 }
 
-Status Adapter::Load(std::string_view site, const char* which, uint32_t dtype,
-                     AtenTensorHandle* out) const {
-  const std::string key = Key(site, which);
+bool Adapter::Has(std::string_view site) const {
+  return There(Key(site, "lora_A")) && There(Key(site, "lora_B")) &&
+         (!dora_ || There(Key(site, "lora_magnitude_vector")));
+}
+
+bool Adapter::HasWhole(std::string_view param) const { return There(kPrefix + std::string(param)); }
+
+Status Adapter::Read(const std::string& key, uint32_t dtype,
+                     std::optional<ops::Tensor>* out) const {
   AtenTensorHandle handle = nullptr;
   ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->files_tensor(files_, Str(key), dtype, &handle)));
-  const ops::Tensor tensor(handle);
+  out->emplace(handle);
   // NaN and infinity alike make x - x differ from zero.
-  const ops::Tensor sum = ops::To(ops::Sum(ops::Sub(tensor, tensor)), ENGINE_F64);
-  if (*ops::Data<double>(sum) != 0) {
-    return Error(ENGINE_DATA_LOSS, folder_, ": tensor '", key,
-                 "' holds values that are not finite");
-  }
-  *out = ops::Release(tensor);
-  return Status();
+  const ops::Tensor sum = ops::To(ops::Sum(ops::Sub(**out, **out)), ENGINE_F64);
+  if (*ops::Data<double>(sum) == 0) return Status();
+  return Error(ENGINE_DATA_LOSS, folder_, ": tensor '", key, "' holds values that are not finite");
 }
 
-std::vector<std::string> Adapter::Unused(const std::vector<std::string>& sites) const {
+Status Adapter::Load(std::string_view site, std::string_view which, uint32_t dtype,
+                     std::optional<ops::Tensor>* out) const {
+  return Read(Key(site, which), dtype, out);
+}
+
+Status Adapter::LoadWhole(std::string_view param, uint32_t dtype,
+                          std::optional<ops::Tensor>* out) const {
+  return Read(kPrefix + std::string(param), dtype, out);
+}
+
+std::vector<std::string> Adapter::Unused(const std::vector<std::string>& sites,
+                                         const std::vector<std::string>& weights) const {
+  std::set<std::string> taken;
+  for (const std::string& site : sites) {
+    if (!Has(site)) continue;
+    taken.insert({Key(site, "lora_A"), Key(site, "lora_B")});
+    if (dora_) taken.insert(Key(site, "lora_magnitude_vector"));
+  }
+  for (const std::string& weight : weights) taken.insert(kPrefix + weight);
   std::vector<std::string> unused;
   for (const std::string& name : names_) {
-    const bool taken = std::any_of(sites.begin(), sites.end(), [&](const std::string& site) {
-      return name == Key(site, "lora_A") || name == Key(site, "lora_B");
-    });
-    if (!taken) unused.push_back(name);
+    if (taken.count(name) == 0) unused.push_back(name);
   }
   return unused;
 }

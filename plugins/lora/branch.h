@@ -10,8 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "engine/status.hpp"
-
 namespace engine::lora {
 
 struct Branch {
@@ -45,10 +43,6 @@ struct BranchRules {
 
 inline constexpr uint32_t kMostRank = 65536;
 inline constexpr double kMostAlpha = 1e6;
-
-// "q_proj=16" into its two halves; the number is above 0 and at most `most`.
-Status ParseException(const std::string& text, double most, bool whole,
-                      std::pair<std::string, double>* out);
 
 }  // namespace engine::lora
 

@@ -18,9 +18,8 @@ Status RowLengths(engine_model* model, uint32_t weight, const ops::Tensor& a, co
 }
 
 LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site, uint32_t weight,
-                       BranchTensors tensors, double scale, const DropoutOption& dropout,
-                       std::string adapter)
-    : tensors_(std::move(tensors)), weight_(weight), adapter_(std::move(adapter)) {
+                       BranchTensors tensors, double scale, const DropoutOption& dropout)
+    : tensors_(std::move(tensors)), weight_(weight) {
   const auto handle = [](const std::optional<ops::Tensor>& t) { return t ? t->get() : nullptr; };
   table_.struct_size = sizeof table_;
   table_.rank = static_cast<uint32_t>(tensors_.a.size(0));
@@ -28,7 +27,6 @@ LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site, ui
   table_.a = tensors_.a.get();
   table_.b = tensors_.b.get();
   table_.scale = scale;
-  table_.adapter = Str(adapter_);
   table_.dropout = dropout.p;
   table_.drop_seed = dropout.seed;
   table_.drop_stream = Philox::Hash(site + ".lora_dropout");

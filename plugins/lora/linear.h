@@ -13,8 +13,8 @@ namespace engine::lora {
 
 // The tensors of a branch; those that are trained are leaves.
 struct BranchTensors {
-  ops::Tensor a, b;                           // [rank, in], [out, rank]
-  std::optional<ops::Tensor> magnitude;       // [out]
+  ops::Tensor a, b;                             // [rank, in], [out, rank]
+  std::optional<ops::Tensor> magnitude;         // [out]
   std::optional<ops::Tensor> start_a, start_b;  // see engine_low_rank
 };
 
@@ -30,10 +30,9 @@ struct DropoutOption {
 
 class LoraLinear : public SiteImpl {
  public:
-  // `weight` is the number of the site's parameter; `adapter` as in engine_low_rank.
+  // `weight` is the number of the site's parameter.
   LoraLinear(const engine_site_impl* base, const std::string& site, uint32_t weight,
-             BranchTensors tensors, double scale, const DropoutOption& dropout,
-             std::string adapter);
+             BranchTensors tensors, double scale, const DropoutOption& dropout);
 
   Status Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
                  AtenTensorHandle* out, uint32_t n_out) override;
@@ -46,7 +45,6 @@ class LoraLinear : public SiteImpl {
 
   const BranchTensors tensors_;
   const uint32_t weight_;
-  const std::string adapter_;
   engine_low_rank table_ = {};
 };
 

@@ -2,48 +2,18 @@
 #include "engine/plugin.hpp"
 
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "adapter.h"
-#include "engine/philox.hpp"
-#include "engine/torch_ops.h"
+#include "engine/named_number.hpp"
 #include "engine/util.hpp"
+#include "linear.h"
 #include "options.engine.hpp"
+#include "start.h"
 
 namespace engine::lora {
 namespace {
-
-// y = base(x) + scale * (x·Aᵀ)·Bᵀ; autograd records it by itself.
-class LoraLinear : public SiteImpl {
- public:
-  LoraLinear(const engine_site_impl* base, ops::Tensor a, ops::Tensor b, double scale)
-      : a_(std::move(a)), b_(std::move(b)) {
-    table_.struct_size = sizeof table_;
-    table_.rank = static_cast<uint32_t>(a_.size(0));
-    table_.base = base;
-    table_.a = a_.get();
-    table_.b = b_.get();
-    table_.scale = scale;
-  }
-
-  Status Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
-                 AtenTensorHandle* out, uint32_t n_out) override {
-    AtenTensorHandle base = nullptr;
-    ENGINE_RETURN_IF_ERROR(
-        Status(table_.base->forward(table_.base->self, pass, in, n_in, &base, n_out)));
-    const ops::Tensor y(base);
-    const ops::Tensor branch = ops::Linear(ops::Linear(ops::Borrow(in[0]), a_), b_);
-    out[0] = ops::Release(ops::AddScaled(y, branch, table_.scale));
-    return Status();
-  }
-  const void* Extension(std::string_view id) override {
-    return id == ENGINE_EXT_LOW_RANK ? &table_ : nullptr;
-  }
-
- private:
-  const ops::Tensor a_, b_;  // [rank, in], [out, rank]
-  engine_low_rank table_ = {};
-};
 
 struct Lora : Transform {
   ENGINE_TRANSFORM(
@@ -54,25 +24,46 @@ struct Lora : Transform {
   ENGINE_OPTIONS(LoraOptions)
 
   Status Prepare() override {
+    if (!(options.dropout < 1)) {
+      return Error(ENGINE_INVALID_ARGUMENT, "a dropout of 1 leaves nothing to train on");
+    }
+    dropout_ = {options.dropout, options.seed};
+    if (options.has_adapter) return OpenAdapter();
     rules_ = {options.rank, options.alpha, options.rslora, {}, {}, &MatchesSite};
+    dora_ = options.dora;
+    pissa_ = options.init == LoraOptions::Init::PISSA;
     std::pair<std::string, double> exception;
     for (const std::string& text : options.rank_pattern) {
-      ENGINE_RETURN_IF_ERROR(ParseException(text, kMostRank, true, &exception));
+      ENGINE_RETURN_IF_ERROR(ParseNamedNumber(text, "q_proj=16", kMostRank, true, &exception));
       rules_.ranks.emplace_back(exception.first, static_cast<uint32_t>(exception.second));
     }
     for (const std::string& text : options.alpha_pattern) {
-      ENGINE_RETURN_IF_ERROR(ParseException(text, kMostAlpha, false, &exception));
+      ENGINE_RETURN_IF_ERROR(ParseNamedNumber(text, "q_proj=16", kMostAlpha, false, &exception));
       rules_.alphas.push_back(exception);
     }
-    if (!options.has_adapter) return Status();
-    if (options.has_rank || options.has_alpha || options.has_rslora || !options.targets.empty() ||
-        !rules_.ranks.empty() || !rules_.alphas.empty()) {
+    if (pissa_ && dora_) {
       return Error(ENGINE_INVALID_ARGUMENT,
-                   "rank, alpha, rslora, targets and their patterns are the adapter's own; leave "
-                   "them out beside adapter");
+                   "init PISSA beside dora could not be saved as an adapter; choose one");
+    }
+    if (pissa_ && !(options.alpha > 0)) {
+      return Error(ENGINE_INVALID_ARGUMENT, "init PISSA needs an alpha above 0");
+    }
+    return Status();
+  }
+
+  Status OpenAdapter() {
+    if (options.has_rank || options.has_alpha || options.has_rslora || options.has_dora ||
+        options.has_init || !options.targets.empty() || !options.rank_pattern.empty() ||
+        !options.alpha_pattern.empty()) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "rank, alpha, rslora, dora, init, targets and their patterns are the adapter's "
+                   "own; leave them out beside adapter");
     }
     ENGINE_RETURN_IF_ERROR(Adapter::Open(options.adapter, &adapter_));
     rules_ = adapter_->rules();
+    dora_ = adapter_->dora();
+    pissa_ = adapter_->pissa();
+    if (!options.has_dropout) dropout_.p = adapter_->dropout();
     return Status();
   }
 
@@ -89,7 +80,7 @@ struct Lora : Transform {
   Status Plan(const Model& model, Diff& diff) override {
     const int64_t bytes = DtypeBytes(model.Info().dtype);
     const std::vector<engine_site_info> sites = model.Sites();
-    std::vector<std::string> linears;
+    std::vector<std::string> linears, weights;
     std::vector<std::string> patterns = options.targets;
     if (adapter_ == nullptr) {
       for (const auto& [pattern, rank] : rules_.ranks) patterns.push_back(pattern);
@@ -98,17 +89,27 @@ struct Lora : Transform {
     std::vector<bool> met(patterns.size());
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind == ENGINE_SITE_LINEAR) linears.emplace_back(View(sites[i].name));
+      if (sites[i].weight.size != 0) weights.emplace_back(View(sites[i].weight));
       for (size_t t = 0; t < met.size(); ++t) {
         met[t] = met[t] || (sites[i].kind == ENGINE_SITE_LINEAR &&
                             MatchesSite(patterns[t], View(sites[i].name)));
       }
       if (!Wanted(sites[i])) continue;
+      if (dora_ && model.Extension<engine_low_rank>(i, ENGINE_EXT_LOW_RANK) != nullptr) {
+        return Error(ENGINE_FAILED_PRECONDITION, "site '", View(sites[i].name),
+                     "' has a low-rank branch already; dora scales base and branch as one, so "
+                     "that it must be the first");
+      }
       char note[96];
       const Branch branch = rules_.Of(View(sites[i].name));
-      std::snprintf(note, sizeof note, "low-rank branch, rank %u, scale %g", branch.rank,
-                    branch.scale);
-      ENGINE_RETURN_IF_ERROR(
-          diff.Replace(i, note, 0, (sites[i].in + sites[i].out) * int64_t{branch.rank} * bytes));
+      std::snprintf(note, sizeof note, "low-rank branch%s%s, rank %u, scale %g",
+                    dora_ ? " with magnitudes" : "",
+                    pissa_ ? " of the greatest singular values" : "", branch.rank, branch.scale);
+      const int64_t rank = int64_t{branch.rank} * (pissa_ ? 2 : 1);
+      const int64_t own = pissa_ ? sites[i].in * sites[i].out : 0;
+      ENGINE_RETURN_IF_ERROR(diff.Replace(
+          i, note, 0,
+          ((sites[i].in + sites[i].out) * rank + (dora_ ? sites[i].out : 0) + own) * bytes));
     }
     for (size_t t = 0; t < met.size(); ++t) {
       if (!met[t]) {
@@ -118,7 +119,7 @@ struct Lora : Transform {
       }
     }
     if (adapter_ != nullptr) {
-      const std::vector<std::string> unused = adapter_->Unused(linears);
+      const std::vector<std::string> unused = adapter_->Unused(linears, weights);
       if (!unused.empty()) {
         return Error(ENGINE_FAILED_PRECONDITION, adapter_->folder(), " holds ", unused.size(),
                      " tensors that fit no linear of this model, the first being '", unused[0],
@@ -132,59 +133,136 @@ struct Lora : Transform {
     engine_site_info site = {};
     site.struct_size = sizeof site;
     ENGINE_RETURN_IF_ERROR(Status(Model::Api()->site(model.get(), index, &site)));
-    const uint32_t dtype = model.Info().dtype;
-    const Branch branch = rules_.Of(View(site.name));
-    const auto rank = static_cast<int64_t>(branch.rank);
-    std::optional<ops::Tensor> a, b;
-    if (adapter_ != nullptr) {
-      AtenTensorHandle handle = nullptr;
-      ENGINE_RETURN_IF_ERROR(adapter_->Load(View(site.name), "lora_A", dtype, &handle));
-      a.emplace(handle);
-      ENGINE_RETURN_IF_ERROR(adapter_->Load(View(site.name), "lora_B", dtype, &handle));
-      b.emplace(handle);
-    } else {
-      a.emplace(InitialA(std::string(View(site.name)), rank, site.in, dtype));
-      b.emplace(ops::Full({site.out, rank}, 0, dtype));
-    }
-    // A transposed adapter would compute another function fluently where dimensions agree.
-    if (ops::Sizes(*a) != ops::Ints{rank, site.in} || ops::Sizes(*b) != ops::Ints{site.out, rank}) {
-      return Error(ENGINE_INVALID_ARGUMENT, "lora_A must be [", rank, ", ", site.in,
-                   "] and lora_B [", site.out, ", ", rank, "]");
-    }
-    for (const auto& [which, tensor] : {std::pair("lora_A", *a), std::pair("lora_B", *b)}) {
-      ops::SetRequiresGrad(tensor, true);
-      const std::string name = std::string(View(site.name)) + "." + which + ".weight";
-      engine_param_info info = {};
-      info.struct_size = sizeof info;
-      info.rank = 2;
-      info.name = Str(name);
-      info.shape[0] = tensor.size(0);
-      info.shape[1] = tensor.size(1);
-      info.dtype = dtype;
-      info.trainable = 1;
-      info.init_key = Str(name);
-      info.optimizer_group = Str("adapter");
+    const std::string name(View(site.name));
+    const Branch branch = rules_.Of(name);
+    uint32_t weight = 0;
+    ENGINE_RETURN_IF_ERROR(Status(Model::Api()->param_find(model.get(), site.weight, &weight)));
+    std::optional<BranchTensors> tensors;
+    ENGINE_RETURN_IF_ERROR(Tensors(model, site, branch, weight, &tensors));
+    ENGINE_RETURN_IF_ERROR(Add(model, name + ".lora_A.weight", tensors->a, "adapter.a"));
+    ENGINE_RETURN_IF_ERROR(Add(model, name + ".lora_B.weight", tensors->b, "adapter.b"));
+    if (tensors->magnitude) {
       ENGINE_RETURN_IF_ERROR(
-          Status(Model::Api()->param_add(model.get(), &info, ops::Release(tensor))));
+          Add(model, name + ".lora_magnitude_vector", *tensors->magnitude, "adapter.magnitude"));
     }
-    *out = std::make_unique<LoraLinear>(model.Impl(index), *a, *b, branch.scale);
+    *out = std::make_unique<LoraLinear>(model.Impl(index), name, weight, *std::move(tensors),
+                                        branch.scale, dropout_);
+    return Status();
+  }
+
+  // Whole weights of the adapter (PEFT's modules_to_save).
+  Status Finish(const Model& model) override {
+    if (adapter_ == nullptr) return Status();
+    std::set<std::string> weights;
+    for (const engine_site_info& site : model.Sites()) weights.emplace(View(site.weight));
+    const std::vector<engine_param_info> params = model.Params();
+    for (engine_param_info info : params) {
+      const std::string name(View(info.name));
+      if (weights.count(name) == 0 || !adapter_->HasWhole(name)) continue;
+      if (info.tie_group.size != 0) {
+        return Error(ENGINE_UNIMPLEMENTED, adapter_->folder(), " replaces '", View(info.name),
+                     "', which is the head as well in this model; use a checkpoint with a head of "
+                     "its own");
+      }
+      if (info.codec != ENGINE_CODEC_DENSE) {
+        return Error(ENGINE_FAILED_PRECONDITION, adapter_->folder(), " replaces '", View(info.name),
+                     "', which this model holds as integers; leave int8 out for it");
+      }
+      std::optional<ops::Tensor> tensor;
+      ENGINE_RETURN_IF_ERROR(adapter_->LoadWhole(name, model.Info().dtype, &tensor));
+      ops::SetRequiresGrad(*tensor, true);
+      info.trainable = 1;
+      info.optimizer_group = Str("base");
+      ENGINE_RETURN_IF_ERROR(
+          Status(Model::Api()->param_replace(model.get(), &info, ops::Release(*tensor))));
+    }
     return Status();
   }
 
  private:
-  // Uniform in ±1/sqrt(in): Kaiming with a = sqrt(5). Each element's draw depends on the seed, the
-  // site and its index alone.
-  ops::Tensor InitialA(const std::string& site, int64_t rank, int64_t in, uint32_t dtype) const {
-    const ops::Tensor a = ops::Empty({rank, in}, ENGINE_F64);
-    const Philox random(options.seed, site + ".lora_A.weight");
-    const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-    for (int64_t i = 0; i < rank * in; ++i) {
-      ops::Data<double>(a)[i] = (2 * random.Uniform(static_cast<uint64_t>(i)) - 1) * bound;
+  // The tensors of one linear's branch, new or the adapter's; the base's weight is replaced where
+  // they begin with a part of it.
+  Status Tensors(const Model& model, const engine_site_info& site, const Branch& branch,
+                 uint32_t weight, std::optional<BranchTensors>* out) const {
+    const uint32_t dtype = model.Info().dtype;
+    const int64_t rank = branch.rank;
+    const std::string name(View(site.name));
+    std::optional<Principal> principal;
+    if (pissa_) ENGINE_RETURN_IF_ERROR(TakeOut(model, branch, weight, &principal));
+    if (adapter_ != nullptr) {
+      std::optional<ops::Tensor> a, b, magnitude;
+      ENGINE_RETURN_IF_ERROR(adapter_->Load(name, "lora_A", dtype, &a));
+      ENGINE_RETURN_IF_ERROR(adapter_->Load(name, "lora_B", dtype, &b));
+      // A transposed adapter would compute another function fluently where dimensions agree.
+      if (ops::Sizes(*a) != ops::Ints{rank, site.in} ||
+          ops::Sizes(*b) != ops::Ints{site.out, rank}) {
+        return Error(ENGINE_INVALID_ARGUMENT, "lora_A must be [", rank, ", ", site.in,
+                     "] and lora_B [", site.out, ", ", rank, "]");
+      }
+      if (dora_) {
+        ENGINE_RETURN_IF_ERROR(adapter_->Load(name, "lora_magnitude_vector", dtype, &magnitude));
+        if (ops::Sizes(*magnitude) != ops::Ints{site.out}) {
+          return Error(ENGINE_INVALID_ARGUMENT, "lora_magnitude_vector must be [", site.out, "]");
+        }
+      }
+      out->emplace(BranchTensors{*a, *b, magnitude, {}, {}});
+    } else if (principal) {
+      out->emplace(BranchTensors{ops::Clone(principal->a), ops::Clone(principal->b), {}, {}, {}});
+    } else {
+      const ops::Tensor a = UniformA(options.seed, name, rank, site.in, dtype);
+      const ops::Tensor b = ops::Full({site.out, rank}, 0, dtype);
+      std::optional<ops::Tensor> magnitude;
+      if (dora_) {
+        ENGINE_RETURN_IF_ERROR(RowLengths(model.get(), weight, a, b, branch.scale, &magnitude));
+      }
+      out->emplace(BranchTensors{a, b, magnitude, {}, {}});
     }
-    return ops::To(a, dtype);
+    if (!principal) return Status();
+    (*out)->start_a = principal->a;
+    (*out)->start_b = principal->b;
+    return Status();
+  }
+
+  // Takes the principal part out of the weight, which becomes one of this view's own.
+  static Status TakeOut(const Model& model, const Branch& branch, uint32_t weight,
+                        std::optional<Principal>* out) {
+    const engine_model_host* api = Model::Api();
+    engine_param_info info = {};
+    info.struct_size = sizeof info;
+    ENGINE_RETURN_IF_ERROR(Status(api->param(model.get(), weight, &info)));
+    if (info.codec != ENGINE_CODEC_DENSE || info.trainable != 0) {
+      return Error(ENGINE_FAILED_PRECONDITION, "weight '", View(info.name), "' is ",
+                   info.trainable != 0 ? "trained itself" : "held as integers",
+                   ", from which PISSA can take nothing out; leave that out, or take init UNIFORM");
+    }
+    if (info.dtype != ENGINE_F32 && info.dtype != ENGINE_F64) {
+      return Error(ENGINE_FAILED_PRECONDITION,
+                   "PISSA computes singular values in F32 or F64; load the model in one of them");
+    }
+    AtenTensorHandle handle = nullptr;
+    ENGINE_RETURN_IF_ERROR(Status(api->param_copy(model.get(), weight, &handle)));
+    ENGINE_RETURN_IF_ERROR(PrincipalBranch(ops::Tensor(handle), branch.rank, branch.scale, out));
+    return Status(api->param_replace(model.get(), &info, ops::Release((*out)->rest)));
+  }
+
+  static Status Add(const Model& model, const std::string& name, const ops::Tensor& tensor,
+                    std::string_view group) {
+    ops::SetRequiresGrad(tensor, true);
+    engine_param_info info = {};
+    info.struct_size = sizeof info;
+    info.rank = static_cast<uint32_t>(tensor.dim());
+    info.name = Str(name);
+    for (uint32_t d = 0; d < info.rank; ++d) info.shape[d] = tensor.size(d);
+    info.dtype = ops::DtypeOf(tensor);
+    info.trainable = 1;
+    info.init_key = Str(name);
+    info.optimizer_group = Str(group);
+    return Status(Model::Api()->param_add(model.get(), &info, ops::Release(tensor)));
   }
 
   BranchRules rules_;
+  bool dora_ = false, pissa_ = false;
+  DropoutOption dropout_;
   std::unique_ptr<Adapter> adapter_;
 };
 

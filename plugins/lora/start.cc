@@ -38,14 +38,14 @@ ops::Tensor UniformA(uint64_t seed, const std::string& site, int64_t rank, int64
 Status PrincipalBranch(const ops::Tensor& w, int64_t rank, double scale,
                        std::optional<Principal>* out) {
   if (rank > std::min(w.size(0), w.size(1))) {
-    return Error(ENGINE_INVALID_ARGUMENT, "a weight of ", w.size(0), " x ", w.size(1),
-                 " has no ", rank, " singular values; take a lower rank for it");
+    return Error(ENGINE_INVALID_ARGUMENT, "a weight of ", w.size(0), " x ", w.size(1), " has no ",
+                 rank, " singular values; take a lower rank for it");
   }
   const Svd svd = SvdOf(w);
   const ops::Tensor roots = ops::Sqrt(ops::Scale(ops::Narrow(svd.s, 0, 0, rank), 1 / scale));
   const ops::Tensor b = ops::Contiguous(ops::Mul(ops::Narrow(svd.u, 1, 0, rank), roots));
-  const ops::Tensor a = ops::Contiguous(
-      ops::Transpose(ops::Mul(ops::Narrow(svd.v, 1, 0, rank), roots), 0, 1));
+  const ops::Tensor a =
+      ops::Contiguous(ops::Transpose(ops::Mul(ops::Narrow(svd.v, 1, 0, rank), roots), 0, 1));
   out->emplace(Principal{a, b, ops::AddScaled(w, ops::Matmul(b, a), -scale)});
   return Status();
 }

@@ -1,22 +1,23 @@
 #include "adamw.h"
 
 #include <cmath>
+#include <utility>
 
 #include "engine/host.hpp"
 
 namespace engine::trainer {
 
-Status AdamW::Init(const AdamWSettings& settings, const std::vector<ops::Tensor>& params) {
+Status AdamW::Init(const AdamWSettings& settings, std::vector<Param> params) {
   settings_ = settings;
-  params_ = params;
-  for (const ops::Tensor& param : params) {
-    dtype_ = ops::DtypeOf(param);
+  params_ = std::move(params);
+  for (const Param& param : params_) {
+    dtype_ = ops::DtypeOf(param.tensor);
     if (dtype_ != ENGINE_F32 && dtype_ != ENGINE_F64) {
       return Error(ENGINE_UNIMPLEMENTED,
                    "training runs in F32 or F64; load the model in one of them");
     }
-    mean_.push_back(ops::ZerosLike(ops::Detach(param)));
-    square_.push_back(ops::ZerosLike(ops::Detach(param)));
+    mean_.push_back(ops::ZerosLike(ops::Detach(param.tensor)));
+    square_.push_back(ops::ZerosLike(ops::Detach(param.tensor)));
   }
   return Status();
 }
@@ -32,17 +33,18 @@ void AdamW::StepOf(const std::vector<ops::Tensor>& grads, double factor, double 
   };
   for (size_t i = 0; i < params_.size(); ++i) {
     const ops::Tensor grad = ops::Contiguous(grads[i]);
-    Work work = {ops::Data<T>(params_[i]),
+    const double rate = lr * params_[i].lr_ratio;
+    Work work = {ops::Data<T>(params_[i].tensor),
                  ops::Data<T>(mean_[i]),
                  ops::Data<T>(square_[i]),
                  ops::Data<T>(grad),
                  static_cast<T>(factor),
-                 static_cast<T>(1 - lr * settings_.weight_decay),
+                 static_cast<T>(1 - rate * settings_.weight_decay),
                  static_cast<T>(1 - settings_.beta1),
                  static_cast<T>(settings_.beta2),
                  static_cast<T>(settings_.eps),
                  static_cast<T>(correction2),
-                 static_cast<T>(lr / correction1)};
+                 static_cast<T>(rate / correction1)};
     int64_t count = 1;
     for (int64_t d : ops::Sizes(grad)) count *= d;
     ThisHost().tasks->parallel_for(

@@ -17,8 +17,12 @@ struct AdamWSettings {
 
 class AdamW {
  public:
+  struct Param {
+    ops::Tensor tensor;
+    double lr_ratio = 1;  // of the step's learning rate
+  };
   // All in one dtype, F32 or F64, contiguous.
-  Status Init(const AdamWSettings& settings, const std::vector<ops::Tensor>& params);
+  Status Init(const AdamWSettings& settings, std::vector<Param> params);
   // One step with the gradients of all parameters times `factor`.
   void Step(const std::vector<ops::Tensor>& grads, double factor, double lr);
 
@@ -31,7 +35,8 @@ class AdamW {
   template <typename T>
   void StepOf(const std::vector<ops::Tensor>& grads, double factor, double lr);
   AdamWSettings settings_ = {};
-  std::vector<ops::Tensor> params_, mean_, square_;
+  std::vector<Param> params_;
+  std::vector<ops::Tensor> mean_, square_;
   uint32_t dtype_ = ENGINE_F32;
   int64_t step_ = 0;
 };

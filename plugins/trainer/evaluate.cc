@@ -26,7 +26,7 @@ Status Evaluate::Process(Call& call) {
   const uint64_t begin = NowNs();
   double sum = 0;
   int64_t count = 0;
-  const Status status = BatchTensors(batch).Loss(model.Get(call), /*train=*/false, &sum, &count);
+  const Status status = BatchTensors(batch).Loss(model.Get(call), /*train=*/nullptr, &sum, &count);
   if (!status.ok()) {
     call.FailRun(status);  // figures over a part would look like those over all
     return status;

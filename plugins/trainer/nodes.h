@@ -23,9 +23,13 @@ struct BatchTensors {
   ops::Tensor ids, labels;
   std::optional<ops::Tensor> example;
   explicit BatchTensors(const engine_train_batch& batch);
+  // Which of a run's batches it is: what is dropped of it depends on that.
+  struct Place {
+    uint64_t step = 0, microbatch = 0;
+  };
   // The sum of the losses, and how many labels counted; with `train` its gradients are added to
   // those of the parameters.
-  Status Loss(engine_model* model, bool train, double* sum, int64_t* count) const;
+  Status Loss(engine_model* model, const Place* train, double* sum, int64_t* count) const;
 };
 
 struct Trainer : Node {
@@ -48,9 +52,12 @@ struct Trainer : Node {
  private:
   struct Param {
     std::string name;
+    std::string group;
     ops::Tensor tensor;
     bool moved = false;  // had a gradient other than zero
   };
+  // The parameters with their shares of the learning rate.
+  Status Rated(std::vector<AdamW::Param>* out) const;
   Status Accumulate(engine_model* m, const engine_train_batch& batch);
   Status Step(Call& call);
   Status Gradients(std::vector<ops::Tensor>* grads, double* norm);

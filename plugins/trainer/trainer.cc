@@ -1,7 +1,10 @@
 // trainer: gradients of some batches, one step of the optimizer, and what is kept of a run.
 #include <cmath>
+#include <map>
+#include <utility>
 
 #include "adapter_folder.h"
+#include "engine/named_number.hpp"
 #include "engine/util.hpp"
 #include "nodes.h"
 
@@ -22,21 +25,26 @@ BatchTensors::BatchTensors(const engine_train_batch& batch)
   if (batch.example != nullptr) example = ToI64(batch.example, batch.rows, batch.length);
 }
 
-Status BatchTensors::Loss(engine_model* model, bool train, double* sum, int64_t* count) const {
+Status BatchTensors::Loss(engine_model* model, const Place* train, double* sum,
+                          int64_t* count) const {
   const engine_autograd* autograd = ThisHost().autograd;
   uint32_t mode = 0;
-  ENGINE_RETURN_IF_ERROR(
-      Status(autograd->set_mode(train ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD, &mode)));
+  ENGINE_RETURN_IF_ERROR(Status(
+      autograd->set_mode(train != nullptr ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD, &mode)));
   AtenTensorHandle handle = nullptr;
   engine_loss_how how = {};
   how.struct_size = sizeof how;
-  how.flags = train ? ENGINE_LOSS_DROPOUT : 0;
+  if (train != nullptr) {
+    how.flags = ENGINE_LOSS_DROPOUT;
+    how.step = train->step;
+    how.microbatch = train->microbatch;
+  }
   how.example = example ? example->get() : nullptr;
   Status status(ThisHost().model->loss(model, ids.get(), labels.get(), &how, &handle, count));
   if (status.ok()) {
     const ops::Tensor loss(handle);
     // Of the sum, not the mean: each label weighs the same whichever batch it came with.
-    if (train) status = Status(autograd->backward(loss.get(), nullptr));
+    if (train != nullptr) status = Status(autograd->backward(loss.get(), nullptr));
     *sum = *ops::Data<double>(ops::To(ops::Detach(loss), ENGINE_F64));
   }
   ENGINE_RETURN_IF_ERROR(Status(autograd->set_mode(mode, &mode)));
@@ -45,15 +53,14 @@ Status BatchTensors::Loss(engine_model* model, bool train, double* sum, int64_t*
 
 Status Trainer::Open(Call& call) {
   engine_model* m = model.Get(call);
-  std::vector<ops::Tensor> params;
   const engine::Model view(m);
   const std::vector<engine_param_info> all = view.Params();
   for (uint32_t i = 0; i < all.size(); ++i) {
     if (all[i].trainable == 0) continue;
     AtenTensorHandle handle = nullptr;
     ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->param_tensor(m, i, &handle)));
-    params_.push_back({std::string(View(all[i].name)), ops::Tensor(handle)});
-    params.push_back(params_.back().tensor);
+    params_.push_back({std::string(View(all[i].name)), std::string(View(all[i].optimizer_group)),
+                       ops::Tensor(handle)});
     // Nothing of an earlier run counts.
     ENGINE_RETURN_IF_ERROR(Status(ThisHost().autograd->clear_grad(params_.back().tensor.get())));
   }
@@ -61,10 +68,16 @@ Status Trainer::Open(Call& call) {
     return Error(ENGINE_FAILED_PRECONDITION,
                  "the model has nothing to train; put an adapter such as lora before it");
   }
+  if (options.has_out) {
+    AdapterFolder trial;  // what could not be kept is told before it is trained
+    ENGINE_RETURN_IF_ERROR(GatherAdapter(m, &trial));
+  }
   schedule_ = {static_cast<Decay>(options.schedule), options.lr, options.min_lr_ratio,
                options.warmup_ratio, options.steps};
-  ENGINE_RETURN_IF_ERROR(
-      optimizer_.Init({options.beta1, options.beta2, options.eps, options.weight_decay}, params));
+  std::vector<AdamW::Param> params;
+  ENGINE_RETURN_IF_ERROR(Rated(&params));
+  ENGINE_RETURN_IF_ERROR(optimizer_.Init(
+      {options.beta1, options.beta2, options.eps, options.weight_decay}, std::move(params)));
   if (!options.has_checkpoints) return Status();
   RunState state = State();
   bool found = false;
@@ -75,6 +88,26 @@ Status Trainer::Open(Call& call) {
   optimizer_.set_steps(step_);
   ThisHost().model->params_changed(m);
   Log(ENGINE_LOG_INFO, "trainer", "goes on after step ", step_, " of ", options.checkpoints);
+  return Status();
+}
+
+Status Trainer::Rated(std::vector<AdamW::Param>* out) const {
+  std::map<std::string, double> ratios;
+  for (const Param& p : params_) ratios[p.group] = 1;
+  constexpr double kMost = 1e6;
+  for (const std::string& text : options.group_lr) {
+    std::pair<std::string, double> named;
+    ENGINE_RETURN_IF_ERROR(ParseNamedNumber(text, "adapter.b=16", kMost, false, &named));
+    const auto it = ratios.find(named.first);
+    if (it == ratios.end()) {
+      std::string known;
+      for (const auto& [group, ratio] : ratios) known += (known.empty() ? "" : ", ") + group;
+      return Error(ENGINE_NOT_FOUND, "group_lr names '", named.first,
+                   "', which is no group of this model's parameters; there are: ", known);
+    }
+    it->second = named.second;
+  }
+  for (const Param& p : params_) out->push_back({p.tensor, ratios[p.group]});
   return Status();
 }
 
@@ -109,7 +142,8 @@ Status Trainer::Accumulate(engine_model* m, const engine_train_batch& batch) {
   if (batch.valid == 0) return Status();
   double sum = 0;
   int64_t count = 0;
-  ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, /*train=*/true, &sum, &count));
+  const BatchTensors::Place place{step_, batches_};
+  ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, &place, &sum, &count));
   sum_ += sum;
   count_ += count;
   return Status();

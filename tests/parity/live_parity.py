@@ -3,8 +3,9 @@
 usage: live_parity.py ENGINE MODEL.gguf SOURCE_FOLDER
 
 Exits with 1 and says where when a comparison fails. Checked: greedy tokens of 36 prompts with and
-without the KV cache, the loss curve of LoRA over 20 steps, an adapter written by PEFT and run by
-the engine, and one written by the engine and run by PEFT.
+without the KV cache; the loss curves of LoRA, of DoRA and of PiSSA; adapters written by PEFT (plain,
+with DoRA, with rsLoRA and a rank pattern) served by the engine, and merged by it and run by
+transformers; and adapters written by the engine and run by PEFT.
 """
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from peer import load_model, load_tokenizer
 
@@ -62,6 +64,44 @@ def compare(name, ours, theirs, margins, least=1e-3):
     return len(theirs)
 
 
+def compare_curve(name, engine, source, model_path, at, steps, bound, theirs, ours):
+    """Trains in both; the engine's adapter is left in `at`-ours."""
+    run([sys.executable, f"{HERE}/make_lora_curve.py", model_path, f"{source}/LICENSE",
+         f"{at}.json", "--steps", str(steps), *theirs])
+    losses = json.load(open(f"{at}.json"))["losses"]
+    run([engine, "run", f"{source}/pipelines/finetune-qlora.pbtxt", f"{source}/LICENSE",
+         "--set", f"model={model_path}", "--set", "sequence=64", "--set", "small.bypass=true",
+         *(word for setting in (f"steps={steps}", "batch=1", "lr=1e-4", "shuffle=false",
+                                "pack=NONE", "train.trainer.schedule=CONSTANT",
+                                "train.trainer.warmup_ratio=0", "train.trainer.max_grad_norm=0",
+                                f"metrics={at}.jsonl", f"out={at}-ours", *ours)
+           for word in ("--set", setting))])
+    mine = [json.loads(line)["loss"] for line in open(f"{at}.jsonl")]
+    worst = max(abs(a - b) for a, b in zip(mine, losses))
+    if len(mine) != len(losses) or worst > bound:
+        sys.exit(f"loss curves of {name} differ by {worst}")
+    print(f"{steps} steps of {name} agree: worst difference of the loss {worst:.1e}", flush=True)
+
+
+def random_adapter(model_path, settings):
+    torch.manual_seed(1)
+    peft = get_peft_model(load_model(model_path), LoraConfig(
+        r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"],
+        task_type="CAUSAL_LM", **settings))
+    with torch.no_grad():
+        for name, p in peft.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.02)
+            elif "lora_magnitude_vector" in name:
+                p.mul_(1 + 0.1 * torch.rand_like(p))
+    return peft.eval()
+
+
+def logits_of(model, ids):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids])).logits[0].float()
+
+
 def main():
     engine, model_path, source = sys.argv[1:4]
     folder = tempfile.mkdtemp()
@@ -78,48 +118,50 @@ def main():
             compared += compare(item["prompt"], got["ids"], item["greedy"], item["margins"])
     print(f"greedy tokens agree: {compared} compared")
 
-    curve = f"{folder}/curve.json"
-    run([sys.executable, f"{HERE}/make_lora_curve.py", model_path, f"{source}/LICENSE", curve])
-    losses = json.load(open(curve))["losses"]
-    run([engine, "run", f"{source}/pipelines/finetune-qlora.pbtxt", f"{source}/LICENSE",
-         "--set", f"model={model_path}", "--set", "sequence=64", "--set", "small.bypass=true",
-         *(word for setting in ("steps=20", "batch=1", "lr=1e-4", "shuffle=false", "pack=NONE",
-                                "train.trainer.schedule=CONSTANT", "train.trainer.warmup_ratio=0",
-                                "train.trainer.max_grad_norm=0") for word in ("--set", setting)),
-         "--set", f"metrics={folder}/metrics.jsonl", "--set", f"out={folder}/ours"])
-    ours = [json.loads(line)["loss"] for line in open(f"{folder}/metrics.jsonl")]
-    worst = max(abs(a - b) for a, b in zip(ours, losses))
-    if len(ours) != len(losses) or worst > 1e-5:
-        sys.exit(f"loss curves differ by {worst}")
-    print(f"20 steps of LoRA agree: worst difference of the loss {worst:.1e}")
+    compare_curve("LoRA", engine, source, model_path, f"{folder}/lora", 20, 1e-5, [], [])
+    compare_curve("DoRA", engine, source, model_path, f"{folder}/dora", 8, 1e-5, ["--dora"],
+                  ["tuned.lora.dora=true"])
+    compare_curve("PiSSA", engine, source, model_path, f"{folder}/pissa", 8, 1e-4,
+                  ["--init", "pissa"], ["tuned.lora.init=PISSA"])
 
     tokenizer = load_tokenizer(model_path)
     prompt = "The licence of this work says that"
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    dense = ("small.bypass=true", f"base={model_path}")
 
-    torch.manual_seed(1)
-    peft = get_peft_model(load_model(model_path), LoraConfig(
-        r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"],
-        task_type="CAUSAL_LM"))
-    with torch.no_grad():
-        for name, p in peft.named_parameters():
-            if "lora_B" in name:
-                p.normal_(0, 0.02)
-    peft.eval()
-    peft.save_pretrained(f"{folder}/theirs")
-    got = engine_tokens(engine, source, "generate-lora.pbtxt", prompt, 32,
-                        f"adapter={folder}/theirs", *dense)
-    tokens, margins = greedy(peft, ids, 32)
-    n = compare("PEFT's adapter", got["ids"], tokens, margins)
-    print(f"an adapter by PEFT runs in the engine: {n} tokens agree")
+    def served(adapter):
+        return engine_tokens(engine, source, "generate-lora.pbtxt", prompt, 32,
+                             f"adapter={adapter}", "small.bypass=true", f"base={model_path}")["ids"]
 
-    loaded = PeftModel.from_pretrained(load_model(model_path), f"{folder}/ours").eval()
-    got = engine_tokens(engine, source, "generate-lora.pbtxt", prompt, 32,
-                        f"adapter={folder}/ours", *dense)
-    tokens, margins = greedy(loaded, ids, 32)
-    n = compare("the engine's adapter", got["ids"], tokens, margins)
-    print(f"an adapter by the engine runs in PEFT: {n} tokens agree")
+    plain = logits_of(load_model(model_path), ids)
+    for name, settings in (("plain", {}), ("DoRA", dict(use_dora=True)),
+                           ("rsLoRA", dict(use_rslora=True, rank_pattern={"q_proj": 9}))):
+        theirs = f"{folder}/theirs-{name}"
+        peft = random_adapter(model_path, settings)
+        peft.save_pretrained(theirs)
+        tokens, margins = greedy(peft, ids, 32)
+        n = compare(f"PEFT's adapter ({name})", served(theirs), tokens, margins)
+        run([engine, "convert", model_path, f"{theirs}-merged", "--adapter", theirs,
+             "--type", "F32"])
+        merged = AutoModelForCausalLM.from_pretrained(f"{theirs}-merged", dtype=torch.float32)
+        want = logits_of(peft, ids)
+        apart = float((logits_of(merged, ids) - want).abs().max())
+        if apart > 1e-4 or float((plain - want).abs().max()) < 1e-2:
+            sys.exit(f"logits of PEFT's adapter ({name}), merged by the engine, differ by {apart}")
+        print(f"an adapter by PEFT ({name}) runs in the engine: {n} tokens agree; merged, its "
+              f"logits differ by {apart:.1e}")
+
+    for name in ("lora", "dora", "pissa"):
+        ours = f"{folder}/{name}-ours"
+        loaded = PeftModel.from_pretrained(load_model(model_path), ours).eval()
+        tokens, margins = greedy(loaded, ids, 32)
+        n = compare(f"the engine's adapter ({name})", served(ours), tokens, margins)
+        run([engine, "convert", model_path, f"{ours}-merged", "--adapter", ours, "--type", "F32"])
+        merged = AutoModelForCausalLM.from_pretrained(f"{ours}-merged", dtype=torch.float32)
+        apart = float((logits_of(merged, ids) - logits_of(loaded, ids)).abs().max())
+        if apart > 1e-4:
+            sys.exit(f"logits of the engine's adapter ({name}), merged, differ by {apart} from PEFT")
+        print(f"an adapter by the engine ({name}) runs in PEFT: {n} tokens agree; logits differ by "
+              f"{apart:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The loss curve of PEFT's LoRA for the same data, first values and optimizer as ours.
 
 usage: make_lora_curve.py MODEL.gguf TEXT OUT.json [--steps N] [--sequence N] [--batch N] [--lr X]
-                          [--dtype float32|float64]
+                          [--dtype float32|float64] [--dora] [--init uniform|pissa]
 
 The first values of A are those of engine.lora with that seed (Philox4x32-10, uniform in
-±1/sqrt(in)), so that no adapter has to be stored; B begins at zero. In float64 the curve does not
+±1/sqrt(in)), so that no adapter has to be stored; B begins at zero. Those of PiSSA are PEFT's own,
+which the weights decide but for signs that no loss depends on. In float64 the curve does not
 depend on the order in which a processor's BLAS adds: that is what can be kept in a file.
 """
 import argparse
@@ -56,6 +57,8 @@ def main():
     parser.add_argument("--alpha", type=float, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dora", action="store_true")
+    parser.add_argument("--init", choices=["uniform", "pissa"], default="uniform")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--measure", action="store_true",
                         help="also keep the seconds of each step and the peak of memory")
@@ -66,10 +69,13 @@ def main():
     model.config.use_cache = False
     model = get_peft_model(model, LoraConfig(
         r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, task_type="CAUSAL_LM",
+        use_dora=args.dora, init_lora_weights=True if args.init == "uniform" else "pissa",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
                         "down_proj"]), autocast_adapter_dtype=False).to(dtype)
     for name, module in model.named_modules():
         if not hasattr(module, "lora_A") or "default" not in module.lora_A:
+            continue
+        if args.init == "pissa":
             continue
         a = module.lora_A["default"].weight
         site = name.removeprefix("base_model.model.")

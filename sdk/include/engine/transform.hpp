@@ -36,11 +36,17 @@ class Model {
     return sites;
   }
   const engine_site_impl* Impl(uint32_t site) const { return Api()->site_impl(model_, site); }
-  // The table `id` of what stands at the site, or null.
+  // The table `id` of what stands at the site, or of what it computes the same function as; null:
+  // there is none.
   template <typename Table>
   const Table* Extension(uint32_t site, const char* id) const {
-    const engine_site_impl* impl = Impl(site);
-    return static_cast<const Table*>(impl->extension(impl->self, id));
+    const engine_site_impl* at = Impl(site);
+    for (;;) {
+      if (const void* table = at->extension(at->self, id)) return static_cast<const Table*>(table);
+      const void* same = at->extension(at->self, ENGINE_EXT_SAME_FUNCTION);
+      if (same == nullptr) return nullptr;
+      at = static_cast<const engine_same_function*>(same)->base;
+    }
   }
   std::vector<engine_param_info> Params() const {
     std::vector<engine_param_info> params(Api()->param_count(model_));

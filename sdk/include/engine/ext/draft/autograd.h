@@ -50,6 +50,10 @@ typedef struct engine_autograd {
   engine_status* (*clear_grad)(AtenTensorHandle leaf); /* [worker] */
   /* [worker] Sets the calling thread's mode and answers the one before. */
   engine_status* (*set_mode)(uint32_t mode, uint32_t* previous);
+  /* [any] What products of training should run in on this machine, an engine_dtype, and why, as
+   * text that lives as long as the host: BF16 where the processor multiplies pairs of bf16, else
+   * F32. */
+  uint32_t (*product_type)(engine_str* why);
 } engine_autograd;
 
 #ifdef __cplusplus

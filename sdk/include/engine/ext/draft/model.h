@@ -132,6 +132,15 @@ typedef struct engine_low_rank {
   AtenTensorHandle start_a, start_b;
 } engine_low_rank;
 
+/* engine.autocast/1, at the Loss site: losses and their gradients are computed with products in
+ * `dtype` (ENGINE_BF16). Weights that train and their gradients stay in the model's dtype, as do
+ * norms, the softmax and the residual stream. */
+#define ENGINE_EXT_AUTOCAST "engine.autocast/1"
+typedef struct engine_autocast {
+  uint32_t struct_size;
+  uint32_t dtype; /* engine_dtype */
+} engine_autocast;
+
 /* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
  * and how often differs (recomputation, tracing). Lowering looks through it. */
 #define ENGINE_EXT_SAME_FUNCTION "engine.same_function/1"
@@ -301,6 +310,15 @@ typedef struct engine_loss_how {
   double label_smoothing; /* share of a label that is spread over all of the vocabulary, [0, 1) */
 } engine_loss_how;
 
+/* What training holds and does at a site, for one token of a sequence of some length. */
+typedef struct engine_site_cost {
+  uint32_t struct_size;
+  uint32_t reserved;
+  double input_bytes;  /* its input, which is kept in any case */
+  double saved_bytes;  /* what autograd keeps besides, from forward to backward */
+  double replay_flops; /* to compute that again */
+} engine_site_cost;
+
 typedef struct engine_model_host {
   uint32_t struct_size;
 
@@ -394,6 +412,13 @@ typedef struct engine_model_host {
   void (*forward_release)(engine_forward* pass);
   /* The model that the pass goes over; lives as long as the pass. */
   engine_model* (*forward_model)(const engine_forward* pass);
+  void (*forward_size)(const engine_forward* pass, int64_t* batch, int64_t* tokens);
+  /* Within a function that was given to engine_autograd.checkpoint: it runs this site and nothing
+   * else. A replay then leaves out what only the site's output would need. */
+  void (*forward_only)(engine_forward* pass, uint32_t site);
+  /* Of a Block or Mlp site in this pass, in the precision of the moment. UNIMPLEMENTED for others,
+   * and where something unknown stands inside. */
+  engine_status* (*site_cost)(const engine_forward* pass, uint32_t site, engine_site_cost* out);
   /* [worker] x with each element dropped with probability p and the others divided by 1 - p, where
    * the pass is one of training; else x. Which ones depends on seed, stream, the pass's step and
    * microbatch, and the element's index alone. Recorded by autograd. */
