@@ -101,6 +101,38 @@ model::LossHow At(uint64_t step, uint64_t microbatch) {
   return {.dropout = true, .step = step, .microbatch = microbatch};
 }
 
+// --- on and off (T-03) ---------------------------------------------------------------------------
+
+TEST_F(Lora, TakenOutItIsTheBaseAndPutBackItIsWhatItWas) {
+  const auto chain = Made(Text("rank: 4 alpha: 8", ""));
+  model::Model& model = chain->At("tuned");
+  const Doubles base = Logits(&chain->At("base")), served = ServedLogits(&chain->At("base"));
+  const auto zero = [&] {
+    for (const model::Param& p : model.params()) {
+      if (p.name.find("lora_B") == std::string::npos) continue;
+      ops::Tensor target = ops::Detach(*p.tensor);
+      ops::CopyInto(target, ops::ZerosLike(target));
+    }
+    model.ParamsChanged();
+  };
+  EXPECT_EQ(Logits(&model), base);
+  EXPECT_EQ(ServedLogits(&model), served);
+  MoveAdapters(&model);
+  const Doubles on = Logits(&model), served_on = ServedLogits(&model);
+  EXPECT_GT(Distance(on, base), 1e-2);
+  EXPECT_GT(Distance(served_on, served), 1e-2);
+  // The base serves beside it, and after a merge, as it did.
+  EXPECT_LT(Distance(MergedLogits(model, "merged"), on), 1e-4);
+  EXPECT_EQ(Logits(&chain->At("base")), base);
+  EXPECT_EQ(ServedLogits(&chain->At("base")), served);
+  zero();
+  EXPECT_EQ(Logits(&model), base);
+  EXPECT_EQ(ServedLogits(&model), served);
+  MoveAdapters(&model);
+  EXPECT_EQ(Logits(&model), on);
+  EXPECT_EQ(ServedLogits(&model), served_on);
+}
+
 // --- dropout -------------------------------------------------------------------------------------
 
 class Dropout : public Lora, public testing::WithParamInterface<const char*> {};

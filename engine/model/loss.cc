@@ -74,8 +74,8 @@ double Losses(Tensor* logits, const Tensor& labels, double smoothing, bool recor
   return total;
 }
 
-// Rows of a packed head that are dense at once while gradients go back through it.
-constexpr int64_t kUnpackedRows = 4096;
+// Rows of a head's weight that gradients go back through at once, where a copy is needed.
+constexpr int64_t kWeightRows = 4096;
 
 }  // namespace
 
@@ -175,8 +175,8 @@ Status FusedLoss(const torch::stable::Tensor& x, const torch::stable::Tensor& ro
         dx = Times(back, w, true);
       } else {
         dx = at::empty_like(some);
-        for (int64_t first = 0; first < back.size(1); first += kUnpackedRows) {
-          const int64_t last = std::min(back.size(1), first + kUnpackedRows);
+        for (int64_t first = 0; first < back.size(1); first += kWeightRows) {
+          const int64_t last = std::min(back.size(1), first + kWeightRows);
           ProductSum part;
           part.Add(back.narrow(1, first, last - first),
                    UnpackedRows(*head.packed, first, last, type), true);
@@ -185,7 +185,18 @@ Status FusedLoss(const torch::stable::Tensor& x, const torch::stable::Tensor& ro
       }
       x_grad.index_copy_(0, at, dx.to(x_grad.scalar_type()));
     }
-    if (w_grad.defined()) w_grad += RowsProduct(back, some).to(w_grad.scalar_type());
+    for (int64_t first = 0; w_grad.defined() && first < back.size(1); first += kWeightRows) {
+      const int64_t count = std::min(back.size(1) - first, kWeightRows);
+      Tensor rows_of = w_grad.narrow(0, first, count);
+      const Tensor part = back.narrow(1, first, count).t().contiguous();
+      if (rows_of.scalar_type() == part.scalar_type()) {
+        ProductSum sum_of;
+        sum_of.Add(part, some, /*transposed=*/true);
+        sum_of.RunInto(&rows_of, /*add=*/true);
+      } else {
+        rows_of += Times(part, some, true).to(rows_of.scalar_type());
+      }
+    }
   }
   Tensor result = at::full({}, total, hidden.options().dtype(loss_type));
   if (record) Tie({hidden, weight}, {x_grad, w_grad}, &result);

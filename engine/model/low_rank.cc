@@ -19,7 +19,7 @@ Status ReadTensor(AtenTensorHandle handle, const std::string& name, int64_t coun
   for (size_t i = 0; i < out->size(); ++i) {
     if (std::isfinite((*out)[i])) continue;
     return Error(ENGINE_DATA_LOSS, "element ", i, " of '", name, "' is ", (*out)[i],
-                 "; such an adapter is not merged");
+                 "; such an adapter is not used");
   }
   return Status();
 }

@@ -10,10 +10,17 @@
 
 namespace engine::model {
 
+namespace {
+// Under which a dense tensor is kept.
+std::string DenseKey(const Param& param, uint32_t wanted, uint32_t dtype) {
+  return wanted == dtype ? param.name : param.name + " in bf16";
+}
+}  // namespace
+
 Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow) {
   std::lock_guard lock(mutex_);
   const uint32_t wanted = narrow ? uint32_t{ENGINE_BF16} : dtype;
-  const std::string key = wanted == dtype ? param.name : param.name + " in bf16";
+  const std::string key = DenseKey(param, wanted, dtype);
   if (auto it = tensors_.find(key); it != tensors_.end()) {
     *out = it->second;
     return Status();
@@ -42,6 +49,11 @@ Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out, bool na
   tensors_.emplace(key, tensor);
   *out = std::move(tensor);
   return Status();
+}
+
+bool Base::HasDense(const Param& param, bool narrow) const {
+  std::lock_guard lock(mutex_);
+  return tensors_.count(DenseKey(param, narrow ? uint32_t{ENGINE_BF16} : dtype, dtype)) != 0;
 }
 
 bool Base::ComputesStored(const Param& param) const {

@@ -96,6 +96,8 @@ struct Base {
   Status Packed(const Param& param, std::shared_ptr<kernels::PackedMatrix>* out);
   // What the weights take when they are packed for serving.
   int64_t ServedBytes() const;
+  // Whether DenseTensor has it already.
+  bool HasDense(const Param& param, bool narrow) const;
   // Bytes of tensors and packed matrices made so far.
   uint64_t HeldBytes() const;
 
@@ -160,6 +162,8 @@ class Model : public std::enable_shared_from_this<Model> {
               std::optional<Tensor>* sum, int64_t* count);
   Status RunSite(engine_forward* pass, uint32_t site, const std::vector<Tensor>& in,
                  std::optional<Tensor>* out);
+  // See engine_model_host.train_estimate.
+  Status Estimate(int64_t batch, int64_t tokens, engine_train_estimate* out);
   void ParamsChanged();
   // What enters the head: ids through everything before it.
   Status Hidden(engine_forward* pass, const Tensor& ids, std::optional<Tensor>* x);
@@ -206,6 +210,9 @@ const engine_kv_pool* PoolOf(const Model& model);
 
 // True when the model's own implementation stands at the site, recomputation and the like aside.
 bool OriginalBehind(const Model& model, uint32_t site);
+
+// Rows of logits that are there at once in a loss.
+int64_t LossChunk(int64_t vocab);
 
 // Makes the model's own implementation of a site; `weight` may be null.
 engine_site_impl OriginalSite(uint32_t index, const Site& site);

@@ -594,6 +594,8 @@ const engine_model_host kModelHost = {
     &ForwardC,
     &LossC,
     &InputPeaks,
+    [](engine_model* m, int64_t batch, int64_t tokens, engine_train_estimate* out)
+        -> engine_status* { return Guard([&] { return FromC(m)->Estimate(batch, tokens, out); }); },
     [](engine_model* m) { FromC(m)->ParamsChanged(); },
     [](engine_forward* pass) { pass->references.fetch_add(1); },
     [](engine_forward* pass) {

@@ -369,6 +369,11 @@ uint32_t SiteOf(const Model& model, engine_site_kind kind) {
 
 }  // namespace
 
+int64_t LossChunk(int64_t vocab) {
+  constexpr int64_t kLogitsBytes = 64 << 20;
+  return std::max<int64_t>(16, kLogitsBytes / (vocab * 4));
+}
+
 Status Model::Forward(const Tensor& ids, std::optional<Tensor>* logits) {
   engine_forward* pass = nullptr;
   ENGINE_RETURN_IF_ERROR(MakePass(shared_from_this(), ids, nullptr, &pass));
@@ -415,8 +420,7 @@ Status Model::Loss(const Tensor& ids, const Tensor& labels, const LossHow& how,
   for (const Param& param : params_) {
     if (param.trainable && param.tensor) params.push_back(*param.tensor);
   }
-  constexpr int64_t kLogitsBytes = 64 << 20;
-  const int64_t chunk = std::max<int64_t>(16, kLogitsBytes / (config().vocab * 4));
+  const int64_t chunk = LossChunk(config().vocab);
   const Tensor hidden = ops::Reshape(*x, {-1, config().hidden});
   x.reset();
   LinearParts parts;

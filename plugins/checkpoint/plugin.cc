@@ -92,12 +92,26 @@ class Recomputed : public SiteImpl {
       : site_(site), params_(std::move(params)), budget_(std::move(budget)), never_(never) {
     same_.struct_size = sizeof same_;
     same_.base = base;
+    recomputed_.struct_size = sizeof recomputed_;
+    recomputed_.in_pass = [](void* self, const engine_forward* p, uint8_t* yes) -> engine_status* {
+      return Guard([&] {
+        bool is = false;
+        const Status status = static_cast<Recomputed*>(static_cast<SiteImpl*>(self))->In(p, &is);
+        *yes = is ? 1 : 0;
+        return status;
+      });
+    };
+  }
+  // Whether it is recomputed in this pass.
+  Status In(const engine_forward* pass, bool* yes) const {
+    *yes = !never_;
+    return budget_ == nullptr ? Status() : budget_->Recomputes(pass, site_, yes);
   }
 
   Status Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
                  AtenTensorHandle* out, uint32_t n_out) override {
-    bool recompute = !never_;
-    if (budget_ != nullptr) ENGINE_RETURN_IF_ERROR(budget_->Recomputes(pass, site_, &recompute));
+    bool recompute = false;
+    ENGINE_RETURN_IF_ERROR(In(pass, &recompute));
     if (!recompute)
       return Status(same_.base->forward(same_.base->self, pass, in, n_in, out, n_out));
     // The pass must outlive this call: its replay comes with the backward.
@@ -125,11 +139,13 @@ class Recomputed : public SiteImpl {
         in, n_in, params.data(), static_cast<uint32_t>(params.size()), out, n_out));
   }
   const void* Extension(std::string_view id) override {
+    if (id == ENGINE_EXT_RECOMPUTED) return &recomputed_;
     return id == ENGINE_EXT_SAME_FUNCTION ? &same_ : nullptr;
   }
 
  private:
   engine_same_function same_ = {};
+  engine_recomputed recomputed_ = {};
   const uint32_t site_;
   const std::vector<ops::Tensor> params_;
   const std::shared_ptr<Budget> budget_;

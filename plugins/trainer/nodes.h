@@ -11,6 +11,7 @@
 #include "engine/ext/draft/model.h"
 #include "engine/node.hpp"
 #include "engine/transform.hpp"
+#include "estimate.h"
 #include "loss_svg.h"
 #include "options.engine.hpp"
 #include "schedule.h"
@@ -67,6 +68,8 @@ struct Trainer : Node {
   Status SaveOnce(Call& call);
 
   Schedule schedule_;
+  Estimate estimate_;
+  uint64_t taken_ = 0;  // batches of this process
   std::vector<Param> params_;
   AdamW optimizer_;
   uint32_t step_ = 0;        // whole steps so far

@@ -121,6 +121,14 @@ Status Trainer::Process(Call& call) {
     call.FailRun(status);
     return status;
   }
+  if (taken_++ == 0) {
+    uint64_t bytes = 0;
+    for (const Param& p : params_) {
+      bytes += static_cast<uint64_t>(p.tensor.numel() * DtypeBytes(ops::DtypeOf(p.tensor)));
+    }
+    estimate_.Begin(model.Get(call), batch.rows, batch.length, bytes,
+                    uint64_t{options.steps - step_} * options.accumulate);
+  }
   Status status = Accumulate(model.Get(call), batch);
   if (status.ok() && ++batches_ == options.accumulate) status = Step(call);
   if (!status.ok()) {
@@ -237,6 +245,7 @@ Status Trainer::SaveCheckpoint() {
 Status Trainer::SaveOnce(Call& call) {
   if (saved_) return Status();
   saved_ = true;
+  estimate_.End(taken_);
   ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
   return options.has_out ? SaveAdapter(model.Get(call), options.out) : Status();
 }

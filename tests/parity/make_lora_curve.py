@@ -2,7 +2,11 @@
 
 usage: make_lora_curve.py MODEL.gguf TEXT OUT.json [--steps N] [--sequence N] [--batch N] [--lr X]
                           [--dtype float32|float64] [--dora] [--init uniform|pissa]
+                          [--targets NAME...] [--adapter FOLDER]
+       for measuring: [--measure] [--loss plain|own|chunked] [--attention NAME] [--checkpointing]
+                      [--autocast] [--fused-adamw]
 
+MODEL may also be a Hugging Face folder.
 The first values of A are those of engine.lora with that seed (Philox4x32-10, uniform in
 ±1/sqrt(in)), so that no adapter has to be stored; B begins at zero. Those of PiSSA are PEFT's own,
 which the weights decide but for signs that no loss depends on. In float64 the curve does not
@@ -11,7 +15,6 @@ depend on the order in which a processor's BLAS adds: that is what can be kept i
 import argparse
 import json
 import os
-import resource
 import time
 
 import numpy as np
@@ -44,6 +47,36 @@ def fnv1a(text):
     return h
 
 
+# Rows of logits that are there at once in the chunked loss: with fewer its products are slower.
+CHUNK = 256
+
+
+def loss_of(model, x, kind):
+    """The mean over all tokens [batch, sequence] but the first of each row."""
+    if kind == "own":
+        return model(input_ids=x, labels=x).loss
+    if kind == "plain":
+        logits = model(input_ids=x).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten())
+    causal = model.get_base_model()
+    hidden = causal.model(input_ids=x).last_hidden_state[:, :-1].flatten(0, 1)
+    # It is outside of autocast's lists, and wants both in one dtype.
+    weight = causal.lm_head.weight
+    if torch.is_autocast_enabled("cpu"):
+        hidden, weight = hidden.bfloat16(), weight.bfloat16()
+    return torch.nn.functional.linear_cross_entropy(
+        hidden, weight, x[:, 1:].flatten(),
+        options=torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK))
+
+
+def peak_bytes():
+    """getrusage would also count what the process was before it became this program."""
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
@@ -59,19 +92,27 @@ def main():
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--init", choices=["uniform", "pissa"], default="uniform")
+    parser.add_argument("--targets", nargs="+", default=["q_proj", "k_proj", "v_proj", "o_proj",
+                                                         "gate_proj", "up_proj", "down_proj"])
+    parser.add_argument("--adapter", help="a folder for the adapter after the last step")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--attention", help="attn_implementation of transformers")
+    parser.add_argument("--loss", choices=["plain", "own", "chunked"], default="plain",
+                        help="over the logits in their dtype; transformers' own, which rounds them "
+                             "to float32; or LibTorch's, which never has them whole")
+    parser.add_argument("--autocast", action="store_true", help="in bfloat16")
+    parser.add_argument("--fused-adamw", action="store_true")
     parser.add_argument("--measure", action="store_true",
                         help="also keep the seconds of each step and the peak of memory")
     args = parser.parse_args()
     ids = load_tokenizer(args.model)(open(args.text).read(), add_special_tokens=False)["input_ids"]
     dtype = getattr(torch, args.dtype)
-    model = load_model(args.model, dtype)
+    model = load_model(args.model, dtype, attn_implementation=args.attention)
     model.config.use_cache = False
     model = get_peft_model(model, LoraConfig(
         r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, task_type="CAUSAL_LM",
         use_dora=args.dora, init_lora_weights=True if args.init == "uniform" else "pissa",
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
-                        "down_proj"]), autocast_adapter_dtype=False).to(dtype)
+        target_modules=args.targets), autocast_adapter_dtype=False).to(dtype)
     for name, module in model.named_modules():
         if not hasattr(module, "lora_A") or "default" not in module.lora_A:
             continue
@@ -88,16 +129,15 @@ def main():
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(params, lr=args.lr, foreach=False)
+    optimizer = torch.optim.AdamW(params, lr=args.lr, foreach=False, fused=args.fused_adamw)
     losses, seconds = [], []
     starts = len(ids) - args.sequence
     for step in range(args.steps):
         began = time.monotonic()
         begins = [(step * args.batch + b) * args.sequence % starts for b in range(args.batch)]
         x = torch.tensor([ids[i:i + args.sequence] for i in begins])
-        # transformers' own loss rounds the logits to float32.
-        logits = model(input_ids=x).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten())
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.autocast):
+            loss = loss_of(model, x, args.loss)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -106,8 +146,9 @@ def main():
         print(step + 1, losses[-1], flush=True)
     measured = {}
     if args.measure:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        measured = dict(seconds=seconds, peak_bytes=peak)
+        measured = dict(seconds=seconds, peak_bytes=peak_bytes())
+    if args.adapter:
+        model.save_pretrained(args.adapter)
     with open(args.out, "w") as f:
         json.dump(dict(steps=args.steps, sequence=args.sequence, batch=args.batch, lr=args.lr,
                        rank=args.rank, alpha=args.alpha, seed=args.seed,

@@ -18,16 +18,18 @@ inline uint64_t NowNs() {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-// Most memory that the process ever held (VmHWM); 0 where the system does not tell.
-inline uint64_t PeakBytes() {
+// A figure of /proc/self/status in bytes, such as "VmRSS:"; 0 where the system does not tell.
+inline uint64_t ProcessBytes(const char* figure) {
   std::ifstream in("/proc/self/status");
   std::string word;
   uint64_t kib = 0;
   while (in >> word) {
-    if (word == "VmHWM:" && in >> kib) return kib * 1024;
+    if (word == figure && in >> kib) return kib * 1024;
   }
   return 0;
 }
+// Most memory that the process ever held.
+inline uint64_t PeakBytes() { return ProcessBytes("VmHWM:"); }
 
 // Bytes of an element of a floating-point dtype.
 inline int64_t DtypeBytes(uint32_t dtype) {

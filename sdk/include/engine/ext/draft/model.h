@@ -319,6 +319,26 @@ typedef struct engine_site_cost {
   double replay_flops; /* to compute that again */
 } engine_site_cost;
 
+/* engine.recomputed/1: of this site autograd keeps only the input, in this pass. */
+#define ENGINE_EXT_RECOMPUTED "engine.recomputed/1"
+typedef struct engine_recomputed {
+  uint32_t struct_size;
+  uint32_t reserved;
+  engine_status* (*in_pass)(void* self, const engine_forward* pass, uint8_t* yes);
+} engine_recomputed;
+
+/* What training on batches of a shape will take, before it begins. */
+typedef struct engine_train_estimate {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t weight_bytes; /* of weights that are not in memory yet */
+  uint64_t kept_bytes;   /* activations from forward to backward */
+  uint64_t
+      working_bytes; /* what is there for moments, at most: of the loss, of a block's backward */
+  double flops;      /* of products, of forward, backward and what is computed again */
+  double flops_per_second; /* at which products run here, measured for a moment */
+} engine_train_estimate;
+
 typedef struct engine_model_host {
   uint32_t struct_size;
 
@@ -404,6 +424,10 @@ typedef struct engine_model_host {
    * replacement hides are left out. */
   engine_status* (*input_peaks)(engine_model* model, const int32_t* ids, uint64_t count,
                                 engine_peaks put, void* arg);
+  /* For batches of `batch` x `tokens`, all of whose labels count. UNIMPLEMENTED where something
+   * unknown stands in the model. */
+  engine_status* (*train_estimate)(engine_model* model, int64_t batch, int64_t tokens,
+                                   engine_train_estimate* out);
   /* Says that trainable tensors changed: packed copies are made anew at the next step. */
   void (*params_changed)(engine_model* model);
 
@@ -465,10 +489,11 @@ typedef struct engine_model_host {
 
   /* --- what a model leaves behind ---------------------------------------------- [control] */
   /* Writes the model whole, with its tokenizer, chat template and generation config, every low-rank
-   * branch merged into its linear: W + scale·B·A, in double, then rounded once. A head that is tied
-   * to the embedding stays so. Whole or not at all. FAILED_PRECONDITION where a weight is quantized
-   * and merge_into does not say what to merge into; UNIMPLEMENTED names a site that holds what
-   * cannot be merged; DATA_LOSS a parameter whose values are not finite. */
+   * branch merged into its linear: W + scale·B·A, its rows scaled to the magnitudes that there are,
+   * in double, then rounded once. A head that is tied to the embedding stays so. Whole or not at
+   * all. FAILED_PRECONDITION where a weight is quantized and merge_into does not say what to merge
+   * into; UNIMPLEMENTED names a site that holds what cannot be merged; DATA_LOSS a parameter whose
+   * values are not finite. */
   engine_status* (*export_model)(engine_model* model, const engine_export* how);
   /* Where the model comes from, as a JSON object: "engine" (version), "base" (name, path,
    * fingerprint in hex, dtype) and "parameters": of each one that a branch or training changes, how
