@@ -107,6 +107,7 @@ Status Serving::Reopen(Sequence* s) {
   open.flags = s->how.share ? 0 : ENGINE_KV_OPEN_NO_SHARING;
   open.tokens = s->tokens.data();
   open.token_count = static_cast<uint32_t>(s->tokens.size());
+  open.adapter = s->how.adapter;
   open.session = Str(s->how.session);
   open.salt = Str(s->how.salt);
   engine_kv_match match = {};
@@ -141,6 +142,7 @@ std::vector<float> Serving::Step(std::span<const Part> parts) {
     s.token_count = static_cast<uint32_t>(fed[i].size());
     s.start = part.sequence->done;
     s.logits_count = part.logits;
+    s.adapter = part.sequence->how.adapter;
     Check(pool_->sequence_blocks(pool_->self, part.sequence->id, &s.blocks, &s.block_count));
     sequences.push_back(s);
   }
@@ -181,13 +183,15 @@ Status Serving::Keep(Sequence* s) {
 }
 
 Status Serving::SaveSession(const How& how, const std::string& path) {
-  return Status(pool_->session_save(pool_->self, Str(how.session), Str(how.salt), Str(path)));
+  return Status(
+      pool_->session_save(pool_->self, Str(how.session), Str(how.salt), how.adapter, Str(path)));
 }
 Status Serving::RestoreSession(const How& how, const std::string& path) {
-  return Status(pool_->session_restore(pool_->self, Str(how.session), Str(how.salt), Str(path)));
+  return Status(
+      pool_->session_restore(pool_->self, Str(how.session), Str(how.salt), how.adapter, Str(path)));
 }
 Status Serving::DropSession(const How& how) {
-  return Status(pool_->session_drop(pool_->self, Str(how.session), Str(how.salt)));
+  return Status(pool_->session_drop(pool_->self, Str(how.session), Str(how.salt), how.adapter));
 }
 
 engine_kv_stats Serving::Stats() const {
@@ -197,8 +201,9 @@ engine_kv_stats Serving::Stats() const {
   return stats;
 }
 
-std::vector<float> Serving::Alone(const std::vector<int32_t>& tokens, uint32_t first) {
-  Sequence s = Open(tokens, {.share = false});
+std::vector<float> Serving::Alone(const std::vector<int32_t>& tokens, uint32_t first,
+                                  uint32_t adapter) {
+  Sequence s = Open(tokens, {.share = false, .adapter = adapter});
   const auto count = static_cast<uint32_t>(tokens.size());
   const Part all{&s, count, count - first};
   std::vector<float> logits = Step({&all, 1});

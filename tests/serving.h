@@ -53,6 +53,7 @@ double MostDifference(std::span<const float> want, std::span<const float> got);
 struct Opening {
   bool share = true;
   std::string session = {}, salt = {};
+  uint32_t adapter = 0;
 };
 
 class Serving {
@@ -100,7 +101,8 @@ class Serving {
   engine_kv_stats Stats() const;
 
   // Logits after each token from `first` on, of the tokens alone in one step.
-  std::vector<float> Alone(const std::vector<int32_t>& tokens, uint32_t first = 0);
+  std::vector<float> Alone(const std::vector<int32_t>& tokens, uint32_t first = 0,
+                           uint32_t adapter = 0);
 
  private:
   model::Model* const model_;

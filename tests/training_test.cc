@@ -18,6 +18,7 @@
 #include "engine/model/loss.h"
 #include "engine/torch_ops.h"
 #include "plugins/trainer/adamw.h"
+#include "plugins/trainer/sgd.h"
 #include "tests/support.h"
 
 namespace engine::tests {
@@ -242,13 +243,14 @@ TEST_F(Packing, NumbersThatGoBackAreRefused) {
 
 // --- the optimizer -------------------------------------------------------------------------------
 
+const engine_tasks kSerial = {sizeof(engine_tasks), 1,
+                              [](int64_t count, int64_t, void (*body)(void*, int64_t, int64_t),
+                                 void* arg) { body(arg, 0, count); }};
+
 // The largest distance from torch.optim.AdamW, when the second group's ratio is `ratio`.
 double FromTorch(const nlohmann::json& want, double ratio) {
-  const engine_tasks serial = {sizeof(engine_tasks), 1,
-                               [](int64_t count, int64_t, void (*body)(void*, int64_t, int64_t),
-                                  void* arg) { body(arg, 0, count); }};
-  ThisHost().tasks = &serial;
-  std::vector<trainer::AdamW::Param> params;
+  ThisHost().tasks = &kSerial;
+  std::vector<trainer::Optimizer::Param> params;
   for (size_t p = 0; p < want["params"].size(); ++p) {
     const ops::Tensor t = ops::Empty(want["params"][p]["shape"].get<ops::Ints>(), ENGINE_F64);
     for (int64_t i = 0; i < t.numel(); ++i) {
@@ -256,9 +258,8 @@ double FromTorch(const nlohmann::json& want, double ratio) {
     }
     params.push_back({t, p == 0 ? 1.0 : ratio});
   }
-  trainer::AdamW optimizer;
-  const Status status =
-      optimizer.Init({want["beta1"], want["beta2"], want["eps"], want["weight_decay"]}, params);
+  trainer::AdamW optimizer({want["beta1"], want["beta2"], want["eps"], want["weight_decay"]});
+  const Status status = optimizer.Init(params);
   EXPECT_TRUE(status.ok()) << status.message();
   double apart = 0;
   size_t seen = 0;
@@ -292,6 +293,25 @@ TEST(Optimizer, IsTorchsOverFiftyStepsOfTwoGroups) {
   const auto want = nlohmann::json::parse(ReadFile(ENGINE_SOURCE_DIR "/tests/data/adamw.json"));
   EXPECT_LT(FromTorch(want, 16), 1e-12);
   EXPECT_GT(FromTorch(want, 15), 1e-3);
+}
+
+TEST(Optimizer, DescendsWithMomentum) {
+  ThisHost().tasks = &kSerial;
+  for (const double momentum : {0.0, 0.9}) {
+    const ops::Tensor p = Random({5}, 1), grad = Random({5}, 2);
+    Doubles want = Values(p), velocity(5, 0);
+    trainer::Sgd optimizer(momentum, 0.1);
+    ASSERT_TRUE(optimizer.Init({{p, 2.0}}).ok());
+    EXPECT_EQ(optimizer.States(0).size(), momentum == 0 ? 0u : 1u);
+    for (int step = 0; step < 3; ++step) {
+      optimizer.Step({grad}, 0.5, 0.01);
+      for (size_t i = 0; i < 5; ++i) {
+        velocity[i] = momentum * velocity[i] + 0.5 * Values(grad)[i];
+        want[i] = want[i] * (1 - 0.02 * 0.1) - 0.02 * velocity[i];
+      }
+    }
+    ExpectNear(Values(p), want, 1e-15);
+  }
 }
 
 // --- whole runs ----------------------------------------------------------------------------------

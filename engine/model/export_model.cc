@@ -38,22 +38,6 @@ struct SiteBranches {
   std::vector<const engine_low_rank*> branches;
 };
 
-// What stands under the branches of a site, and the branches.
-const engine_site_impl* Peel(const engine_site_impl& top,
-                             std::vector<const engine_low_rank*>* branches) {
-  const engine_site_impl* at = &top;
-  for (;;) {
-    if (const auto* same = Ask<engine_same_function>(*at, ENGINE_EXT_SAME_FUNCTION)) {
-      at = same->base;
-    } else if (const auto* low = Ask<engine_low_rank>(*at, ENGINE_EXT_LOW_RANK)) {
-      branches->insert(branches->begin(), low);
-      at = low->base;
-    } else {
-      return at;
-    }
-  }
-}
-
 bool IsOriginalImpl(const Model& model, uint32_t site, const engine_site_impl* at) {
   const Impl* entry = &model.impl_entry(site);
   while (entry != nullptr && &entry->c != at) entry = entry->replaced.get();
@@ -74,7 +58,7 @@ Status CollectBranches(const Model& model, std::vector<SiteBranches>* out) {
     // Where keys and values lie, and what training takes for a loss, is no part of a file.
     if (site.kind == ENGINE_SITE_KV_STORE || site.kind == ENGINE_SITE_LOSS) continue;
     SiteBranches found{i, {}};
-    const engine_site_impl* under = Peel(model.impl(i), &found.branches);
+    const engine_site_impl* under = &Peel(model.impl(i), &found.branches);
     const bool weighs = site.kind == ENGINE_SITE_LINEAR || site.kind == ENGINE_SITE_HEAD;
     const auto* packed =
         weighs ? Ask<engine_packed_linear>(*under, ENGINE_EXT_PACKED_LINEAR) : nullptr;

@@ -32,10 +32,12 @@ Status LowRank::Read(const engine_low_rank& low, const std::string& site, int64_
   to->in = in;
   to->out = out;
   to->scale = low.scale;
-  ENGINE_RETURN_IF_ERROR(ReadTensor(low.a, site + ".lora_A.weight", to->rank * in, &to->a));
-  ENGINE_RETURN_IF_ERROR(ReadTensor(low.b, site + ".lora_B.weight", to->rank * out, &to->b));
+  const std::string end =
+      low.adapter.size == 0 ? "" : " of adapter " + std::string(View(low.adapter));
+  ENGINE_RETURN_IF_ERROR(ReadTensor(low.a, site + ".lora_A.weight" + end, to->rank * in, &to->a));
+  ENGINE_RETURN_IF_ERROR(ReadTensor(low.b, site + ".lora_B.weight" + end, to->rank * out, &to->b));
   if (low.magnitude == nullptr) return Status();
-  return ReadTensor(low.magnitude, site + ".lora_magnitude_vector", out, &to->magnitude);
+  return ReadTensor(low.magnitude, site + ".lora_magnitude_vector" + end, out, &to->magnitude);
 }
 
 // In the order of the rank. A factor of zero adds nothing, not even to the sign of a zero.

@@ -175,13 +175,29 @@ Status Lowered::ResolveLinear(Model* model, uint32_t site, const engine_site_imp
 Status Lowered::LinearOf(Model* model, uint32_t site, LinearPlan* plan) {
   plan->site = site;
   plan->out = model->sites()[site].out;
-  return ResolveLinear(model, site, model->impl(site), OriginalBehind(*model, site), plan);
+  ENGINE_RETURN_IF_ERROR(
+      ResolveLinear(model, site, model->impl(site), OriginalBehind(*model, site), plan));
+  return plan->matrix != nullptr ? Status() : NoneNamed(*model, site, site);
+}
+
+Status Lowered::NoneNamed(const Model& model, uint32_t site, uint32_t unfused) {
+  for (const Impl* at = &model.impl_entry(site); at != nullptr; at = at->replaced.get()) {
+    if (at->made_by.empty()) continue;
+    const auto* low = Ask<engine_low_rank>(at->c, ENGINE_EXT_LOW_RANK);
+    if (low == nullptr || low->adapter.size == 0) continue;
+    return Error(ENGINE_UNIMPLEMENTED, "site '", model.sites()[site].name, "' has adapter '",
+                 View(low->adapter), "', and what stands at '", model.sites()[unfused].name,
+                 "' can only be served whole, so that sequences cannot choose; leave out what "
+                 "stands there, or the adapter's name");
+  }
+  return Status();
 }
 
 Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
   auto lowered = std::make_shared<Lowered>();
   lowered->config_ = model->config();
   lowered->dtype_ = model->dtype();
+  lowered->adapters_ = static_cast<uint32_t>(model->adapters().size());
   const ModelConfig& c = lowered->config_;
   // Kernels of attention go over a head's dimensions a whole vector at a time.
   if (c.head_dim % 16 != 0 || c.head_dim > kernels::kMostHeadDim) {
@@ -223,6 +239,10 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
           ENGINE_RETURN_IF_ERROR(lowered->LinearOf(model, site + 10, &block.gate));
           ENGINE_RETURN_IF_ERROR(lowered->LinearOf(model, site + 11, &block.up));
           ENGINE_RETURN_IF_ERROR(lowered->LinearOf(model, site + 12, &block.down));
+        } else {
+          for (uint32_t linear = site + 10; linear <= site + 12; ++linear) {
+            ENGINE_RETURN_IF_ERROR(NoneNamed(*model, linear, site + 9));
+          }
         }
         lowered->blocks_.push_back(std::move(block));
         break;
@@ -291,6 +311,10 @@ Status Lowered::Check(const engine_step& step) const {
     if (s.token_count == 0 || end > context) {
       return Error(ENGINE_OUT_OF_RANGE, "sequence ", s.request, " would reach ", end,
                    " tokens; the context is ", context);
+    }
+    if (s.adapter > adapters_) {
+      return Error(ENGINE_OUT_OF_RANGE, "sequence ", s.request, " chose adapter ", s.adapter,
+                   "; the model has ", adapters_, " named ones, and 0 is none of them");
     }
     for (uint32_t t = 0; t < s.token_count; ++t) {
       if (s.tokens[t] < 0 || s.tokens[t] >= config_.vocab) {
@@ -419,23 +443,28 @@ bool Lowered::LinearPlan::Scales() const {
 
 void Lowered::AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y) {
   for (const Branch& branch : linear.branches) {
-    for (const Span& span : spans_) {
-      if (branch.adapter != 0 && branch.adapter != span.adapter) continue;
-      const kernels::Rows some{x + span.begin * in, in, span.end - span.begin};
-      Reserve(&low_, some.rows * branch.a->out());
-      const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
-      kernels::Multiply(some, {&down, 1}, &scratch_);
-      const kernels::Rows low{low_.data(), branch.a->out(), some.rows};
-      float* const to = y + span.begin * linear.out;
-      const kernels::Product up{branch.b.get(), to, linear.out, true, branch.scale};
-      kernels::Multiply(low, {&up, 1}, &scratch_);
-      if (branch.outputs.empty()) continue;
-      for (int64_t r = 0; r < some.rows; ++r) {
-        for (int64_t o = 0; o < linear.out; ++o) {
-          to[r * linear.out + o] *= branch.outputs[static_cast<size_t>(o)];
-        }
-      }
+    if (branch.adapter == 0) {
+      AddBranch(branch, x, spans_.back().end, in, linear.out, y);
+      continue;
     }
+    for (const Span& span : spans_) {
+      if (branch.adapter != span.adapter) continue;
+      AddBranch(branch, x + span.begin * in, span.end - span.begin, in, linear.out,
+                y + span.begin * linear.out);
+    }
+  }
+}
+
+void Lowered::AddBranch(const Branch& branch, const float* x, int64_t rows, int64_t in, int64_t out,
+                        float* y) {
+  Reserve(&low_, rows * branch.a->out());
+  const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
+  kernels::Multiply({x, in, rows}, {&down, 1}, &scratch_);
+  const kernels::Product up{branch.b.get(), y, out, true, branch.scale};
+  kernels::Multiply({low_.data(), branch.a->out(), rows}, {&up, 1}, &scratch_);
+  if (branch.outputs.empty()) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t o = 0; o < out; ++o) y[r * out + o] *= branch.outputs[static_cast<size_t>(o)];
   }
 }
 

@@ -55,6 +55,8 @@ class Lowered {
   Status ResolveLinear(Model* model, uint32_t site, const engine_site_impl& impl, bool original,
                        LinearPlan* plan);
   Status NormOf(Model* model, uint32_t site, std::vector<float>* weight);
+  // Rows cannot choose an adapter within what runs whole by its own forward.
+  static Status NoneNamed(const Model& model, uint32_t site, uint32_t unfused);
   Status Check(const engine_step& step) const;
   Status Embed(Model* model, int32_t token, float* to) const;
   // The linears share their input rows; with `silu_pair` there are two, see kernels::Multiply.
@@ -62,6 +64,8 @@ class Lowered {
              std::initializer_list<const LinearPlan*> linears,
              std::initializer_list<float*> outputs, bool add, bool silu_pair = false);
   void AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y);
+  void AddBranch(const Branch& branch, const float* x, int64_t rows, int64_t in, int64_t out,
+                 float* y);
   Status RunUnfused(Model* model, uint32_t site, const float* x, int64_t rows, int64_t in,
                     int64_t out, float* y, bool add);
   Status RunBlock(Model* model, size_t index, int64_t rows);
@@ -72,6 +76,7 @@ class Lowered {
 
   ModelConfig config_;
   uint32_t dtype_ = ENGINE_F32;
+  uint32_t adapters_ = 0;  // named ones
   kernels::RopeTable rope_;
   std::vector<BlockPlan> blocks_;
   std::vector<float> final_norm_;

@@ -296,6 +296,7 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
   view->sites_ = sites_;
   view->impls_ = impls_;
   view->params_ = params_;
+  view->adapters_ = adapters_;
   view->rewriting_ = true;
   view->fingerprint_ = fingerprint_;  // a store of keys and values asks while it rewrites
   for (const SiteChange& change : diff) {
@@ -471,19 +472,14 @@ bool OriginalBehind(const Model& model, uint32_t site) {
   return true;
 }
 
+// Adds those of this rewrite to those before it.
 void Model::CollectAdapters() {
-  adapters_.clear();
   for (const auto& top : impls_) {
-    // From the first rewrite of the site to the last.
-    std::vector<std::string> names;
-    for (const Impl* at = top.get(); at != nullptr; at = at->replaced.get()) {
-      if (at->made_by.empty()) continue;
-      const auto* low = Ask<engine_low_rank>(at->c, ENGINE_EXT_LOW_RANK);
-      if (low != nullptr && low->adapter.size != 0) names.emplace_back(View(low->adapter));
-    }
-    for (auto it = names.rbegin(); it != names.rend(); ++it) {
-      if (AdapterNumber(*it) == 0) adapters_.push_back(*it);
-    }
+    if (top->made_by.empty()) continue;
+    const auto* low = Ask<engine_low_rank>(top->c, ENGINE_EXT_LOW_RANK);
+    if (low == nullptr || low->adapter.size == 0 || AdapterNumber(View(low->adapter)) != 0)
+      continue;
+    adapters_.emplace_back(View(low->adapter));
   }
 }
 

@@ -133,7 +133,8 @@ class Model : public std::enable_shared_from_this<Model> {
   // True where the model's own implementation still stands.
   bool IsOriginal(uint32_t site) const { return impls_[site]->made_by.empty(); }
   uint32_t FindSite(std::string_view name) const;  // UINT32_MAX: none
-  // Named adapters, in the order of the chain; a step's sequences choose them by number, from 1.
+  // Named adapters, in the order of the chain; a step's sequences choose them by number, from 1. A
+  // further rewrite leaves the numbers as they are.
   const std::vector<std::string>& adapters() const { return adapters_; }
   // 0 for the empty name and for one that is not there.
   uint32_t AdapterNumber(std::string_view name) const;

@@ -296,7 +296,7 @@ void StepTimes(const engine_model* m, uint64_t* steps, uint64_t* step_ns, uint64
 engine_status* AdapterFind(const engine_model* m, engine_str name, uint32_t* number) {
   return Guard([&]() -> Status {
     *number = FromC(m)->AdapterNumber(View(name));
-    if (*number != 0) return Status();
+    if (*number != 0 || name.size == 0) return Status();
     std::string known;
     for (const std::string& a : FromC(m)->adapters()) known += (known.empty() ? "" : ", ") + a;
     return Error(ENGINE_NOT_FOUND, "the model has no adapter named '", View(name), "'; ",

@@ -14,10 +14,13 @@
 namespace engine::model {
 namespace {
 
-// Rank of the branch at a linear; 0: none.
+// Ranks of the branches at a linear together.
 double RankOf(const Model& model, uint32_t site) {
-  const auto* low = Ask<engine_low_rank>(Through(model.impl(site)), ENGINE_EXT_LOW_RANK);
-  return low == nullptr ? 0 : low->rank;
+  std::vector<const engine_low_rank*> branches;
+  Peel(model.impl(site), &branches);
+  double rank = 0;
+  for (const engine_low_rank* low : branches) rank += low->rank;
+  return rank;
 }
 
 bool Known(const Model& model, uint32_t site) {

@@ -34,6 +34,15 @@ Status Scheduler::Fits(uint64_t prompt, uint64_t max_tokens) const {
                " tokens: ask for fewer tokens, or give kv_cache a larger budget");
 }
 
+// The number may be another one when the model was replaced.
+Status Scheduler::FindAdapter(Request* r) const {
+  r->adapter = 0;
+  if (r->ask.request == nullptr || r->ask.request->adapter.size == 0) return Status();
+  const engine_str name = r->ask.request->adapter;
+  if (model_.adapter != nullptr) return model_.adapter(model_.of, name, &r->adapter);
+  return Error(ENGINE_NOT_FOUND, "the model has no named adapter, '", View(name), "' neither");
+}
+
 void Scheduler::Refuse(const Ask& ask, engine_finish finish, const Status& status,
                        uint64_t retry_us) {
   ++counts_.refused;
@@ -104,8 +113,10 @@ Status Scheduler::Admit(Request* r, uint64_t now) {
                  " are given (max_answers, max_batch)");
   }
   if (r->ask.count == 0) return Error(ENGINE_INVALID_ARGUMENT, "the prompt is empty");
+  ENGINE_RETURN_IF_ERROR(FindAdapter(r));
   if (r->has_session) {
-    r->session = {std::string(View(ask->session)), std::string(View(ask->salt))};
+    r->session = {std::string(View(ask->session)), std::string(View(ask->salt)),
+                  std::string(View(ask->adapter))};
     if (r->n > 1) {
       return Error(ENGINE_INVALID_ARGUMENT, "a session goes on with one answer, but n is ", r->n);
     }
@@ -113,8 +124,8 @@ Status Scheduler::Admit(Request* r, uint64_t now) {
       return Error(ENGINE_FAILED_PRECONDITION,
                    "sessions need a model with a KV store: put a kv_cache behind it");
     }
-    ENGINE_RETURN_IF_ERROR(Status(model_.pool->session_tokens(model_.pool->self, ask->session,
-                                                              ask->salt, nullptr, 0, &r->history)));
+    ENGINE_RETURN_IF_ERROR(Status(model_.pool->session_tokens(
+        model_.pool->self, ask->session, ask->salt, r->adapter, nullptr, 0, &r->history)));
   }
   const uint64_t prompt =
       r->history +
@@ -276,8 +287,8 @@ std::vector<int32_t> Scheduler::History(const Request& r, Status* status) const 
   // It may have grown since the request was admitted: once more is enough, as nobody else runs it.
   for (int turn = 0; turn < 2 && status->ok(); ++turn) {
     tokens.resize(count);
-    *status = Status(model_.pool->session_tokens(model_.pool->self, Str(r.session.first),
-                                                 Str(r.session.second), tokens.data(),
+    *status = Status(model_.pool->session_tokens(model_.pool->self, Str(r.session.name),
+                                                 Str(r.session.salt), r.adapter, tokens.data(),
                                                  tokens.size(), &count));
     if (count <= tokens.size()) break;
   }
@@ -288,6 +299,7 @@ std::vector<int32_t> Scheduler::History(const Request& r, Status* status) const 
 // Settles what the sequence begins with and opens it in the pool.
 Status Scheduler::Begin(Answer* answer) {
   Request& r = *answer->request;
+  ENGINE_RETURN_IF_ERROR(FindAdapter(&r));
   if (answer->tokens == nullptr) {
     Status status;
     std::vector<int32_t> prompt;
@@ -319,8 +331,9 @@ Status Scheduler::Open(Answer* answer) {
   how.flags = limits_.share_prefixes ? 0 : ENGINE_KV_OPEN_NO_SHARING;
   how.tokens = answer->tokens->data();
   how.token_count = static_cast<uint32_t>(answer->tokens->size());
+  how.adapter = r.adapter;
   how.salt = r.Salt();
-  if (r.has_session) how.session = Str(r.session.first);
+  if (r.has_session) how.session = Str(r.session.name);
   engine_kv_match match = {};
   match.struct_size = sizeof match;
   ENGINE_RETURN_IF_ERROR(

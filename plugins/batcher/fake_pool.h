@@ -1,5 +1,6 @@
-// A KV pool for tests: pages hold the tokens themselves, so that a fake model can read a sequence
-// back through its block table and sees whatever went wrong on the way.
+// A KV pool for tests: pages hold the tokens themselves and whose adapter computed them, so that a
+// fake model can read a sequence back through its block table and sees whatever went wrong on the
+// way.
 #ifndef PLUGINS_BATCHER_FAKE_POOL_H_
 #define PLUGINS_BATCHER_FAKE_POOL_H_
 
@@ -24,7 +25,7 @@ class FakePool {
 
   // What a model does with a step: writes through the block table, reads through it.
   void Write(const engine_step_sequence& s);
-  std::vector<int32_t> Read(const engine_step_sequence& s, uint64_t count) const;
+  std::vector<int32_t> Read(const engine_step_sequence& s, uint64_t count);
 
   uint64_t used() const;
   size_t open() const { return sequences_.size(); }
@@ -35,12 +36,14 @@ class FakePool {
   void MakeBusy(const std::string& session, bool busy) {
     busy ? (void)busy_.insert({session, ""}) : (void)busy_.erase({session, ""});
   }
-  bool wrong() const { return wrong_; }  // somebody wrote to a page that was not its own
+  // Somebody wrote to a page that was not its own, or read what another adapter computed.
+  bool wrong() const { return wrong_; }
 
  private:
   using Session = std::pair<std::string, std::string>;
+  static constexpr int32_t kOfAdapter = 1 << 16;  // above all tokens
   struct Page {
-    std::vector<int32_t> tokens;
+    std::vector<int32_t> tokens;  // and kOfAdapter times the adapter
     uint32_t sequences = 0;
     bool cached = false;
   };
@@ -50,6 +53,9 @@ class FakePool {
     bool sharing = true, has_session = false;
     Session session;
   };
+  static std::string SaltOf(engine_str salt, uint32_t adapter) {
+    return std::string(View(salt)) + (adapter == 0 ? "" : '\n' + std::to_string(adapter));
+  }
   Status Open(const engine_kv_open& how, uint64_t* id, engine_kv_match* match);
   Status Reserve(Sequence* s, uint64_t tokens);
   Status Written(Sequence* s, const int32_t* tokens, uint64_t count);
@@ -106,10 +112,11 @@ inline FakePool::FakePool(uint32_t pages, uint32_t page_tokens) : page_tokens_(p
     pool->sequences_.erase(id);
     return nullptr;
   };
-  table_.session_tokens = [](void* self, engine_str session, engine_str salt, int32_t* tokens,
-                             uint64_t capacity, uint64_t* count) -> engine_status* {
+  table_.session_tokens = [](void* self, engine_str session, engine_str salt, uint32_t adapter,
+                             int32_t* tokens, uint64_t capacity,
+                             uint64_t* count) -> engine_status* {
     auto* pool = static_cast<FakePool*>(self);
-    const auto it = pool->sessions_.find({std::string(View(session)), std::string(View(salt))});
+    const auto it = pool->sessions_.find({std::string(View(session)), SaltOf(salt, adapter)});
     *count = it == pool->sessions_.end() ? 0 : it->second.size();
     for (uint64_t i = 0; i < *count && i < capacity; ++i) tokens[i] = it->second[i];
     return nullptr;
@@ -129,7 +136,7 @@ inline uint64_t FakePool::used() const {
 
 inline Status FakePool::Open(const engine_kv_open& how, uint64_t* id, engine_kv_match* match) {
   Sequence s;
-  s.salt = std::string(View(how.salt));
+  s.salt = SaltOf(how.salt, how.adapter);
   s.sharing = (how.flags & ENGINE_KV_OPEN_NO_SHARING) == 0;
   if (how.session.size != 0) {
     s.has_session = true;
@@ -218,14 +225,17 @@ inline void FakePool::Write(const engine_step_sequence& s) {
     const uint32_t position = s.start + i;
     Page& page = pages_.at(s.blocks[position / page_tokens_]);
     wrong_ |= page.sequences != 1 || page.cached || position / page_tokens_ >= s.block_count;
-    page.tokens[position % page_tokens_] = s.tokens[i];
+    page.tokens[position % page_tokens_] =
+        s.tokens[i] + kOfAdapter * static_cast<int32_t>(s.adapter);
   }
 }
 
-inline std::vector<int32_t> FakePool::Read(const engine_step_sequence& s, uint64_t count) const {
+inline std::vector<int32_t> FakePool::Read(const engine_step_sequence& s, uint64_t count) {
   std::vector<int32_t> tokens;
   for (uint64_t i = 0; i < count; ++i) {
-    tokens.push_back(pages_.at(s.blocks[i / page_tokens_]).tokens[i % page_tokens_]);
+    const int32_t held = pages_.at(s.blocks[i / page_tokens_]).tokens[i % page_tokens_];
+    tokens.push_back(held - kOfAdapter * static_cast<int32_t>(s.adapter));
+    wrong_ |= tokens.back() < 0 || tokens.back() >= kOfAdapter;
   }
   return tokens;
 }

@@ -3,7 +3,6 @@
 // so that the scheduler is asked again on a worker (tick_ is set from the moment the timer is).
 #include "node.h"
 
-#include <charconv>
 #include <string>
 #include <utility>
 
@@ -31,19 +30,6 @@ Status MakeStep(StepParts parts, Packet* packet) {
   made->count = static_cast<uint32_t>(made->parts.sequences.size());
   made->sequences = made->parts.sequences.data();
   return Packet::Make<engine_step, Step>(std::move(made), packet);
-}
-
-// Adapters of a step go by number.
-Status AdapterOf(const engine_model_info& info, const engine_request* request, uint32_t* out) {
-  *out = 0;
-  if (request == nullptr || request->adapter.size == 0) return Status();
-  const std::string_view text = View(request->adapter);
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  if (problem == std::errc() && end == text.data() + text.size() && *out < info.adapter_count) {
-    return Status();
-  }
-  return Error(ENGINE_NOT_FOUND, "adapter '", text, "' is not among the ", info.adapter_count,
-               " that the model has; they go by number, from 0");
 }
 
 }  // namespace
@@ -151,9 +137,13 @@ void Batcher::Use(Call& call) {
   looked_at_ = m;
   view.identity = m;
   view.context = static_cast<uint64_t>(info.context);
-  view.stops_of = m;
+  view.of = m;
   view.stops = [](const void* of, int32_t id) {
     return ThisHost().model->token_stops(static_cast<const engine_model*>(of), id) != 0;
+  };
+  view.adapter = [](const void* of, engine_str name, uint32_t* number) {
+    return Status(
+        ThisHost().model->adapter_find(static_cast<const engine_model*>(of), name, number));
   };
   scheduler_->Use(view);
 }
@@ -176,10 +166,6 @@ Status Batcher::TakeIn(Call& call, const engine_packet* packet) {
     ask.continued_ids = t.continued_ids;
     ask.continued_count = t.continued_count;
     ask.request = t.request;
-    engine_model_info info = {};
-    info.struct_size = sizeof info;
-    ThisHost().model->info(model.Get(call), &info);
-    wrong = AdapterOf(info, t.request, &ask.adapter);
   }
   if (wrong.ok()) {
     scheduler_->Add(std::move(ask), NowNs());

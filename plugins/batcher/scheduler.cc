@@ -243,7 +243,7 @@ void Scheduler::Build(const std::vector<Slot>& chosen, StepParts* parts) {
     s.token_count = slot.take;
     s.start = static_cast<uint32_t>(start);
     s.logits_count = slot.logits;
-    s.adapter = a.request->ask.adapter;
+    s.adapter = a.request->adapter;
     s.room = slot.room;
     s.history = a.tokens->data();
     if (a.request->has_sampling) {
@@ -364,7 +364,7 @@ void Scheduler::Take(const Slot& slot, const engine_sampled& sampled, uint32_t* 
   if (slot.logits != 0) {
     for (;; ++used) {
       const int32_t id = sampled.ids[first + used];
-      if (!limits_.ignore_eos && model_.stops(model_.stops_of, id)) {
+      if (!limits_.ignore_eos && model_.stops(model_.of, id)) {
         finish = ENGINE_FINISH_STOP;
       } else {
         a->tokens->push_back(id);

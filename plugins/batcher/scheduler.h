@@ -57,7 +57,6 @@ struct Ask {
   const int32_t* continued_ids = nullptr;
   uint64_t continued_count = 0;
   const engine_request* request = nullptr;  // may be null
-  uint32_t adapter = 0;
   std::shared_ptr<void> keep;
 };
 
@@ -89,8 +88,10 @@ struct ModelView {
   const void* identity = nullptr;
   const engine_kv_pool* pool = nullptr;  // null: the model keeps no keys and values
   uint64_t context = 0;
-  const void* stops_of = nullptr;
+  const void* of = nullptr;  // what both below are asked about
   bool (*stops)(const void* of, int32_t token) = nullptr;
+  // As adapter_find; null: the model has no named adapter.
+  Status (*adapter)(const void* of, engine_str name, uint32_t* number) = nullptr;
 };
 
 // What a planned step points into.
@@ -144,8 +145,11 @@ class Scheduler {
  private:
   struct Request;
   struct Answer;
-  using Session = std::pair<std::string, std::string>;  // name, salt
-  struct Slot {                                         // an answer's part of the step under way
+  struct Session {
+    std::string name, salt, adapter;
+    auto operator<=>(const Session&) const = default;
+  };
+  struct Slot {  // an answer's part of the step under way
     Answer* answer = nullptr;
     uint32_t take = 0, room = 0, logits = 0;
   };
@@ -153,6 +157,7 @@ class Scheduler {
   // admission.cc: from a prompt that came to a running sequence.
   Status Admit(Request* request, uint64_t now);
   Status Fits(uint64_t prompt, uint64_t max_tokens) const;
+  Status FindAdapter(Request* request) const;
   std::vector<int32_t> History(const Request& request, Status* status) const;
   void Refuse(const Ask& ask, engine_finish finish, const Status& status, uint64_t retry_us);
   void Enqueue(Answer* answer);

@@ -455,6 +455,7 @@ TEST_P(BatcherSoak, EachAnswerEndsOnceAndNothingIsLost) {
       p.sampling.temperature = pick(2);
       p.key = std::to_string(pick(3));
       p.salt = pick(4) == 0 ? "salt" : "";
+      if (pick(2) == 0) p.adapter = pick(2) == 0 ? "tone" : "law";
       if (p.request.n == 1 && pick(6) == 0) p.session = "session" + std::to_string(pick(3));
       if (pick(20) == 0) world.poison.insert(sent);
       world.Send(sent++, p);
@@ -480,7 +481,7 @@ TEST_P(BatcherSoak, EachAnswerEndsOnceAndNothingIsLost) {
       EXPECT_TRUE(a.indexes);
       if (!p.session.empty()) continue;  // what stands before it depends on the others
       std::vector<int32_t> alone = world.Alone(p.ids, p.request.max_tokens, g | uint64_t{c} << 48,
-                                               p.sampling.temperature > 0);
+                                               p.sampling.temperature > 0, p.adapter);
       const bool normal = a.finish == ENGINE_FINISH_STOP || a.finish == ENGINE_FINISH_LENGTH;
       if (!normal) alone.resize(std::min(alone.size(), a.ids.size()));
       EXPECT_EQ(a.ids, alone) << g << "." << c;

@@ -22,6 +22,7 @@ struct Scheduler::Request {
   bool stepped = false;   // was part of a step
   bool cancelled = false;
   Account* account = nullptr;
+  uint32_t adapter = 0;  // its number in the model of the moment; 0: none
   bool has_session = false;
   Session session;
   engine_sampling sampling = {};

@@ -21,9 +21,11 @@ namespace engine::batcher {
 
 inline constexpr int32_t kStop = 0;
 
-// The token that follows, by all tokens before it and the stream of draws.
-inline int32_t NextToken(const std::vector<int32_t>& tokens, uint64_t stream, bool draws) {
+// The token that follows, by all tokens before it, the stream of draws and the adapter.
+inline int32_t NextToken(const std::vector<int32_t>& tokens, uint64_t stream, bool draws,
+                         uint32_t adapter) {
   uint64_t h = draws ? 0x9e3779b97f4a7c15u * (stream + 1) : 7;
+  h += 0x100000001b3u * adapter;
   for (int32_t t : tokens) h = (h ^ static_cast<uint32_t>(t)) * 0x100000001b3u, h ^= h >> 29;
   return static_cast<int32_t>(h % 61);
 }
@@ -32,7 +34,7 @@ struct Prompt {
   std::vector<int32_t> ids, continued;
   engine_request request = {};
   engine_sampling sampling = {};
-  std::string key, session, salt;
+  std::string key, session, salt, adapter;
 };
 
 struct Answered {
@@ -56,7 +58,15 @@ class World : public Listener {
     view.pool = pool.table();
     view.context = 200;
     view.stops = [](const void*, int32_t id) { return id == kStop; };
+    view.adapter = [](const void*, engine_str name, uint32_t* number) {
+      *number = Adapter(View(name));
+      return *number != 0 ? Status() : Error(ENGINE_NOT_FOUND, "there are: tone, law");
+    };
     scheduler.Use(view);
+  }
+
+  static uint32_t Adapter(std::string_view name) {
+    return name == "tone" ? 1 : name == "law" ? 2 : 0;
   }
 
   // Sends a prompt; its strings and ids live as long as the request needs them.
@@ -66,6 +76,7 @@ class World : public Listener {
     kept->request.key = Str(kept->key);
     kept->request.session = Str(kept->session);
     kept->request.salt = Str(kept->salt);
+    kept->request.adapter = Str(kept->adapter);
     if (kept->sampling.temperature > 0) kept->request.sampling = &kept->sampling;
     Ask ask;
     ask.group = group;
@@ -128,7 +139,7 @@ class World : public Listener {
       const uint32_t count = Pick(s.room + 1);
       for (uint32_t i = 0; i < count; ++i) {
         const bool right = Pick(3) != 0;
-        tokens.push_back(right ? NextToken(all, s.request, s.sampling != nullptr)
+        tokens.push_back(right ? NextToken(all, s.request, s.sampling != nullptr, s.adapter)
                                : static_cast<int32_t>(Pick(61)));
         all.push_back(tokens.back());
       }
@@ -152,7 +163,7 @@ class World : public Listener {
       for (uint32_t k = s.logits_count; k-- > 0;) {
         const std::vector<int32_t> before(all.begin(), all.end() - k);
         requests.push_back(s.request);
-        ids.push_back(NextToken(before, s.request, s.sampling != nullptr));
+        ids.push_back(NextToken(before, s.request, s.sampling != nullptr, s.adapter));
         positions.push_back(static_cast<uint32_t>(before.size()));
         inputs.push_back(before.back());
       }
@@ -194,10 +205,10 @@ class World : public Listener {
 
   // What the prompt would be answered alone.
   std::vector<int32_t> Alone(std::vector<int32_t> tokens, uint32_t most, uint64_t stream = 0,
-                             bool draws = false) const {
+                             bool draws = false, std::string_view adapter = "") const {
     std::vector<int32_t> ids;
     while (ids.size() < most && tokens.size() < view.context) {
-      ids.push_back(NextToken(tokens, stream, draws));
+      ids.push_back(NextToken(tokens, stream, draws, Adapter(adapter)));
       tokens.push_back(ids.back());
       if (ids.back() == kStop) break;
     }

@@ -199,11 +199,10 @@ Status Pool::Open(const engine_kv_open& how, uint64_t* sequence, engine_kv_match
                  " bytes; at most ", kMostNameBytes, " are allowed");
   }
   Expire();
-  const SaltKey salt = prefix_.KeyOf(View(how.salt));
+  const SaltKey salt = prefix_.KeyOf(View(how.salt), how.adapter);
   Session* session = nullptr;
   if (!name.empty()) {
-    SaltKey key;
-    ENGINE_RETURN_IF_ERROR(FindIdle(name, View(how.salt), &key, &session));
+    ENGINE_RETURN_IF_ERROR(FindIdle(name, salt, &session));
     if (session != nullptr) {
       sessions_.MakeBusy(session, SessionState::kInUse);
     } else {

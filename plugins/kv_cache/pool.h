@@ -57,10 +57,12 @@ class Pool {
   Status Close(uint64_t sequence, uint32_t flags);
 
   Status SessionTokens(std::string_view name, std::string_view salt, int32_t* tokens,
-                       uint64_t capacity, uint64_t* count);
-  Status SessionDrop(std::string_view name, std::string_view salt);
-  Status SessionSave(std::string_view name, std::string_view salt, const std::string& path);
-  Status SessionRestore(std::string_view name, std::string_view salt, const std::string& path);
+                       uint64_t capacity, uint64_t* count, uint32_t adapter = 0);
+  Status SessionDrop(std::string_view name, std::string_view salt, uint32_t adapter = 0);
+  Status SessionSave(std::string_view name, std::string_view salt, const std::string& path,
+                     uint32_t adapter = 0);
+  Status SessionRestore(std::string_view name, std::string_view salt, const std::string& path,
+                        uint32_t adapter = 0);
 
   engine_kv_stats Stats() const;
   // How often sequences were opened for each engine_kv_reason.
@@ -108,7 +110,7 @@ class Pool {
   Status CloseSession(Sequence* s, bool keep);
   uint64_t CommonLength(const Sequence& s, const Buffer<int32_t>& tokens) const;
   void DropPage(int32_t page);
-  Status FindIdle(std::string_view name, std::string_view salt, SaltKey* key, Session** session);
+  Status FindIdle(std::string_view name, const SaltKey& key, Session** session);
 
   // Forgets sessions that were idle for too long.
   void Expire();

@@ -23,15 +23,13 @@ const char* WhatItDoes(SessionState state) {
 
 Status Unknown(std::string_view name) {
   return Error(ENGINE_NOT_FOUND, "no session has the name '", name,
-               "' and this salt; it may have been idle for too long");
+               "', this salt and this adapter; it may have been idle for too long");
 }
 
 }  // namespace
 
-Status Pool::FindIdle(std::string_view name, std::string_view salt, SaltKey* key,
-                      Session** session) {
-  *key = prefix_.KeyOf(salt);
-  *session = sessions_.Find(name, *key);
+Status Pool::FindIdle(std::string_view name, const SaltKey& key, Session** session) {
+  *session = sessions_.Find(name, key);
   if (*session != nullptr && (*session)->state != SessionState::kIdle) {
     return Error(ENGINE_FAILED_PRECONDITION, "session '", name,
                  "' is busy: ", WhatItDoes((*session)->state), "; ask again when it has ended");
@@ -78,10 +76,10 @@ Status Pool::CloseSession(Sequence* s, bool keep) {
 }
 
 Status Pool::SessionTokens(std::string_view name, std::string_view salt, int32_t* tokens,
-                           uint64_t capacity, uint64_t* count) {
+                           uint64_t capacity, uint64_t* count, uint32_t adapter) {
   std::lock_guard lock(mutex_);
   Expire();
-  const Session* session = sessions_.Find(name, prefix_.KeyOf(salt));
+  const Session* session = sessions_.Find(name, prefix_.KeyOf(salt, adapter));
   *count = session == nullptr ? 0 : session->tokens.size();
   if (*count != 0 && capacity != 0) {
     if (tokens == nullptr) {
@@ -92,12 +90,11 @@ Status Pool::SessionTokens(std::string_view name, std::string_view salt, int32_t
   return Status();
 }
 
-Status Pool::SessionDrop(std::string_view name, std::string_view salt) {
+Status Pool::SessionDrop(std::string_view name, std::string_view salt, uint32_t adapter) {
   std::lock_guard lock(mutex_);
   Expire();
-  SaltKey key;
   Session* session = nullptr;
-  ENGINE_RETURN_IF_ERROR(FindIdle(name, salt, &key, &session));
+  ENGINE_RETURN_IF_ERROR(FindIdle(name, prefix_.KeyOf(salt, adapter), &session));
   if (session == nullptr) return Unknown(name);
   sessions_.Erase(session);
   return Status();
@@ -115,12 +112,11 @@ class Pool::Saving {
     pool_->sessions_.MakeIdle(session_, pool_->config_.now_ns());
     pool_->HoldSessionBudget();
   }
-  Status Begin(std::string_view name, std::string_view salt) {
+  Status Begin(std::string_view name, std::string_view salt, uint32_t adapter) {
     std::lock_guard lock(pool_->mutex_);
     pool_->Expire();
-    SaltKey key;
     Session* session = nullptr;
-    ENGINE_RETURN_IF_ERROR(pool_->FindIdle(name, salt, &key, &session));
+    ENGINE_RETURN_IF_ERROR(pool_->FindIdle(name, pool_->prefix_.KeyOf(salt, adapter), &session));
     if (session == nullptr) return Unknown(name);
     pool_->sessions_.MakeBusy(session, SessionState::kSaving);
     session_ = session;
@@ -139,11 +135,12 @@ class Pool::Saving {
   Session* session_ = nullptr;
 };
 
-Status Pool::SessionSave(std::string_view name, std::string_view salt, const std::string& path) {
+Status Pool::SessionSave(std::string_view name, std::string_view salt, const std::string& path,
+                         uint32_t adapter) {
   Saving saving(this);
-  ENGINE_RETURN_IF_ERROR(saving.Begin(name, salt));
+  ENGINE_RETURN_IF_ERROR(saving.Begin(name, salt, adapter));
   const Session& session = saving.session();
-  SessionWriter file({config_.geometry, config_.fingerprint, config_.vocab}, path);
+  SessionWriter file({config_.geometry, config_.fingerprint, config_.vocab, adapter}, path);
   ENGINE_RETURN_IF_ERROR(
       file.Begin(session.tokens.data(), session.tokens.size(), session.computed));
   for (uint64_t i = 0; i < session.pages.size(); ++i) {
@@ -175,12 +172,13 @@ class Pool::Restoring {
     pool_->sessions_.MakeIdle(session_, pool_->config_.now_ns());
     pool_->HoldSessionBudget();
   }
-  Status Begin(std::string_view name, std::string_view salt, const SessionReader& file) {
+  Status Begin(std::string_view name, std::string_view salt, uint32_t adapter,
+               const SessionReader& file) {
     std::lock_guard lock(pool_->mutex_);
     pool_->Expire();
-    SaltKey key;
+    const SaltKey key = pool_->prefix_.KeyOf(salt, adapter);
     Session* session = nullptr;
-    ENGINE_RETURN_IF_ERROR(pool_->FindIdle(name, salt, &key, &session));
+    ENGINE_RETURN_IF_ERROR(pool_->FindIdle(name, key, &session));
     if (session != nullptr) {
       pool_->sessions_.MakeBusy(session, SessionState::kRestoring);
     } else {
@@ -223,15 +221,16 @@ class Pool::Restoring {
   bool done_ = false;
 };
 
-Status Pool::SessionRestore(std::string_view name, std::string_view salt, const std::string& path) {
+Status Pool::SessionRestore(std::string_view name, std::string_view salt, const std::string& path,
+                            uint32_t adapter) {
   if (name.empty() || name.size() > kMostNameBytes) {
     return Error(ENGINE_INVALID_ARGUMENT, "the session's name has ", name.size(), " bytes; 1 to ",
                  kMostNameBytes, " are allowed");
   }
-  SessionReader file({config_.geometry, config_.fingerprint, config_.vocab}, path);
+  SessionReader file({config_.geometry, config_.fingerprint, config_.vocab, adapter}, path);
   ENGINE_RETURN_IF_ERROR(file.Begin());
   Restoring restoring(this);
-  ENGINE_RETURN_IF_ERROR(restoring.Begin(name, salt, file));
+  ENGINE_RETURN_IF_ERROR(restoring.Begin(name, salt, adapter, file));
   return restoring.Read(&file);
 }
 

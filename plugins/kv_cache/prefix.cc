@@ -65,8 +65,9 @@ uint64_t Prefix::Hash(uint64_t seed, const void* data, size_t size) const {
   return SipHash(keys_.k0 ^ seed, keys_.k1 + seed, data, size);
 }
 
-SaltKey Prefix::KeyOf(std::string_view salt) const {
-  return {Hash(kSaltA, salt.data(), salt.size()), Hash(kSaltB, salt.data(), salt.size())};
+SaltKey Prefix::KeyOf(std::string_view salt, uint32_t adapter) const {
+  const uint64_t of = uint64_t{adapter} << 32;
+  return {Hash(kSaltA | of, salt.data(), salt.size()), Hash(kSaltB | of, salt.data(), salt.size())};
 }
 
 uint64_t Prefix::HashPage(int32_t parent, const SaltKey& salt, const int32_t* tokens) const {

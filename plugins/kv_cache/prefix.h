@@ -29,7 +29,8 @@ class Prefix {
  public:
   Prefix(Pages* pages, const HashKeys& keys, Fault fault);
 
-  SaltKey KeyOf(std::string_view salt) const;
+  // Of a salt and an adapter's number: what one adapter computed is not found by another.
+  SaltKey KeyOf(std::string_view salt, uint32_t adapter) const;
   // The page that continues `parent` (kNoPage: begins a sequence of that salt) by a page of these
   // tokens, or kNoPage.
   int32_t Find(int32_t parent, const SaltKey& salt, const int32_t* tokens) const;
@@ -39,7 +40,7 @@ class Prefix {
   // With `evicted`, a first page is remembered as having been there.
   void Remove(int32_t page, bool evicted);
 
-  // A first page of these tokens is known under another salt.
+  // A first page of these tokens is known under another salt or adapter.
   bool KnownElsewhere(const SaltKey& salt, const int32_t* tokens) const;
   // A first page of these tokens and this salt was evicted not long ago.
   bool WasEvicted(const SaltKey& salt, const int32_t* tokens) const;

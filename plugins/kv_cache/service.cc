@@ -31,7 +31,7 @@ constexpr Meter kMeters[] = {
      "Openings of beginnings that nobody computed."},
     {ENGINE_METRIC_COUNTER, "engine_kv_misses_short_total", "Openings too short to fill a page."},
     {ENGINE_METRIC_COUNTER, "engine_kv_misses_salt_total",
-     "Openings of beginnings computed under another salt."},
+     "Openings of beginnings computed under another salt or adapter."},
     {ENGINE_METRIC_COUNTER, "engine_kv_misses_evicted_total",
      "Openings of beginnings that were thrown out to make room."},
     {ENGINE_METRIC_COUNTER, "engine_kv_misses_off_total", "Openings that were not to share."},
@@ -152,31 +152,33 @@ Service::Service(std::unique_ptr<Pool> pool, const engine_metrics* metrics)
   table_.sequence_close = [](void* self, uint64_t sequence, uint32_t flags) -> engine_status* {
     return Do(self, [&](Pool& pool) { return pool.Close(sequence, flags); });
   };
-  table_.session_tokens = [](void* self, engine_str session, engine_str salt, int32_t* tokens,
-                             uint64_t capacity, uint64_t* count) -> engine_status* {
+  table_.session_tokens = [](void* self, engine_str session, engine_str salt, uint32_t adapter,
+                             int32_t* tokens, uint64_t capacity,
+                             uint64_t* count) -> engine_status* {
     return Do(self, [&](Pool& pool) -> Status {
       ENGINE_RETURN_IF_ERROR(NeedPlace(count));
-      return pool.SessionTokens(View(session), View(salt), tokens, capacity, count);
+      return pool.SessionTokens(View(session), View(salt), tokens, capacity, count, adapter);
     });
   };
-  table_.session_drop = [](void* self, engine_str session, engine_str salt) -> engine_status* {
+  table_.session_drop = [](void* self, engine_str session, engine_str salt,
+                           uint32_t adapter) -> engine_status* {
     return Do(self, [&](Pool& pool) -> Status {
       ENGINE_RETURN_IF_ERROR(NeedName(session));
-      return pool.SessionDrop(View(session), View(salt));
+      return pool.SessionDrop(View(session), View(salt), adapter);
     });
   };
-  table_.session_save = [](void* self, engine_str session, engine_str salt,
+  table_.session_save = [](void* self, engine_str session, engine_str salt, uint32_t adapter,
                            engine_str path) -> engine_status* {
     return Do(self, [&](Pool& pool) -> Status {
       ENGINE_RETURN_IF_ERROR(NeedName(session));
-      return pool.SessionSave(View(session), View(salt), std::string(View(path)));
+      return pool.SessionSave(View(session), View(salt), std::string(View(path)), adapter);
     });
   };
-  table_.session_restore = [](void* self, engine_str session, engine_str salt,
+  table_.session_restore = [](void* self, engine_str session, engine_str salt, uint32_t adapter,
                               engine_str path) -> engine_status* {
     return Do(self, [&](Pool& pool) -> Status {
       ENGINE_RETURN_IF_ERROR(NeedName(session));
-      return pool.SessionRestore(View(session), View(salt), std::string(View(path)));
+      return pool.SessionRestore(View(session), View(salt), std::string(View(path)), adapter);
     });
   };
   table_.stats = [](void* self, engine_kv_stats* out) {

@@ -52,7 +52,7 @@ TEST(Service, TheTableServesAndCounts) {
       ASSERT_EQ(table->sequence_close(table->self, id, ENGINE_KV_CLOSE_KEEP), nullptr);
     }
     uint64_t count = 0;
-    ASSERT_EQ(table->session_tokens(table->self, Str("chat"), Str(""), nullptr, 0, &count),
+    ASSERT_EQ(table->session_tokens(table->self, Str("chat"), Str(""), 0, nullptr, 0, &count),
               nullptr);
     EXPECT_EQ(count, 40u);
     EXPECT_EQ(metrics["engine_kv_lookups_total"], 2);
@@ -75,7 +75,7 @@ TEST(Service, TheTableServesAndCounts) {
     table->stats(table->self, &old);
     EXPECT_EQ(old.pages_total, 8u);
     EXPECT_EQ(old.lookups, 77u);
-    ASSERT_EQ(table->session_drop(table->self, Str("chat"), Str("")), nullptr);
+    ASSERT_EQ(table->session_drop(table->self, Str("chat"), Str(""), 0), nullptr);
   }
   // The pool is gone and so are its pages; what happened stays counted.
   EXPECT_EQ(metrics["engine_kv_pages_cached"], 0);
@@ -108,11 +108,12 @@ TEST(Service, NonsenseIsAnswered) {
   const int32_t token = 1;
   EXPECT_EQ(code(table->sequence_written(table->self, id, &token, UINT64_MAX)),
             ENGINE_FAILED_PRECONDITION);
-  EXPECT_EQ(code(table->session_tokens(table->self, {}, {}, nullptr, 0, nullptr)),
+  EXPECT_EQ(code(table->session_tokens(table->self, {}, {}, 0, nullptr, 0, nullptr)),
             ENGINE_INVALID_ARGUMENT);
-  EXPECT_EQ(code(table->session_drop(table->self, {}, {})), ENGINE_INVALID_ARGUMENT);
-  EXPECT_EQ(code(table->session_save(table->self, {}, {}, {})), ENGINE_INVALID_ARGUMENT);
-  EXPECT_EQ(code(table->session_restore(table->self, Str("x"), {}, {})), ENGINE_INVALID_ARGUMENT);
+  EXPECT_EQ(code(table->session_drop(table->self, {}, {}, 0)), ENGINE_INVALID_ARGUMENT);
+  EXPECT_EQ(code(table->session_save(table->self, {}, {}, 0, {})), ENGINE_INVALID_ARGUMENT);
+  EXPECT_EQ(code(table->session_restore(table->self, Str("x"), {}, 0, {})),
+            ENGINE_INVALID_ARGUMENT);
 }
 
 }  // namespace

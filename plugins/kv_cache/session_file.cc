@@ -29,7 +29,7 @@ struct Header {
   uint32_t format;
   uint32_t page_tokens;
   uint32_t blocks;
-  uint32_t reserved;
+  uint32_t adapter;
   uint64_t kv_heads, head_dim, page_bytes;
   uint64_t tokens, computed;
   uint8_t zero[44];
@@ -114,6 +114,7 @@ Status SessionWriter::Begin(const int32_t* tokens, uint64_t count, uint64_t comp
   h.format = g.format;
   h.page_tokens = g.page_tokens;
   h.blocks = g.blocks;
+  h.adapter = shape_.adapter;
   h.kv_heads = static_cast<uint64_t>(g.kv_heads);
   h.head_dim = static_cast<uint64_t>(g.head_dim);
   h.page_bytes = g.page_bytes;
@@ -222,6 +223,12 @@ Status SessionReader::Begin() {
                  "' was made with another model: its fingerprint is ", h.fingerprint,
                  ", this model's ", shape_.fingerprint,
                  " (weights, their format and adapters count)");
+  }
+  if (h.adapter != shape_.adapter) {
+    return Error(ENGINE_FAILED_PRECONDITION, "session file '", path_,
+                 "' was computed with the model's adapter ", h.adapter,
+                 ", and is to be restored for adapter ", shape_.adapter,
+                 " (0: none); name the adapter that it was saved under");
   }
   if (h.format != g.format) {
     return Error(ENGINE_FAILED_PRECONDITION, "session file '", path_, "' keeps keys and values in ",

@@ -2,10 +2,11 @@
 //   header   128 bytes, its last four the CRC-32 of those before
 //   tokens   i32 each, then their CRC-32
 //   pages    for each: its bytes over all blocks, then the CRC-32 of its number and its bytes
-// and nothing behind. The header tells the version, the model's fingerprint and the geometry, so
-// that a file of another model, or another engine, is refused by what differs; no salt and no name
-// is in it. The size of the file follows from the header and must be exactly that. Positions of the
-// last page that hold nothing are zeroes: what other sequences left there does not get out.
+// and nothing behind. The header tells the version, the model's fingerprint (its adapters
+// included), the adapter's number and the geometry, so that a file of another model, adapter or
+// engine is refused by what differs; no salt and no name is in it. The size of the file follows
+// from the header and must be exactly that. Positions of the last page that hold nothing are
+// zeroes: what other sequences left there does not get out.
 #ifndef PLUGINS_KV_CACHE_SESSION_FILE_H_
 #define PLUGINS_KV_CACHE_SESSION_FILE_H_
 
@@ -20,7 +21,8 @@ namespace engine::kv_cache {
 struct FileShape {
   Geometry geometry;
   uint64_t fingerprint = 0;
-  int64_t vocab = 0;  // tokens are below; 0: unknown
+  int64_t vocab = 0;     // tokens are below; 0: unknown
+  uint32_t adapter = 0;  // number of the adapter that keys and values were computed with; 0: none
 };
 
 // Writes to a temporary file beside `path`, waits until it is on disk, then renames it. Pages are

@@ -125,6 +125,7 @@ Status Open(Pool* pool, const Ask& ask, User* user) {
   how.flags = ask.flags;
   how.tokens = ask.tokens.data();
   how.token_count = static_cast<uint32_t>(ask.tokens.size());
+  how.adapter = ask.adapter;
   how.salt = Str(ask.salt);
   how.session = Str(ask.session);
   engine_kv_match match = {};

@@ -37,6 +37,7 @@ struct Ask {
   Tokens tokens;
   std::string session = {}, salt = {};
   uint32_t flags = 0;
+  uint32_t adapter = 0;
 };
 
 // A sequence as its user sees it: what it is made of, and its place in the pool.

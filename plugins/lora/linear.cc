@@ -17,9 +17,10 @@ Status RowLengths(engine_model* model, uint32_t weight, const ops::Tensor& a, co
   return Status();
 }
 
-LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site, uint32_t weight,
-                       BranchTensors tensors, double scale, const DropoutOption& dropout)
-    : tensors_(std::move(tensors)), weight_(weight) {
+LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site,
+                       const std::string& adapter, uint32_t weight, BranchTensors tensors,
+                       double scale, const DropoutOption& dropout)
+    : tensors_(std::move(tensors)), adapter_(adapter), weight_(weight) {
   const auto handle = [](const std::optional<ops::Tensor>& t) { return t ? t->get() : nullptr; };
   table_.struct_size = sizeof table_;
   table_.rank = static_cast<uint32_t>(tensors_.a.size(0));
@@ -27,9 +28,10 @@ LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site, ui
   table_.a = tensors_.a.get();
   table_.b = tensors_.b.get();
   table_.scale = scale;
+  table_.adapter = Str(adapter_);
   table_.dropout = dropout.p;
   table_.drop_seed = dropout.seed;
-  table_.drop_stream = Philox::Hash(site + ".lora_dropout");
+  table_.drop_stream = Philox::Hash(BranchNames(site, adapter).dropout);
   table_.magnitude = handle(tensors_.magnitude);
   table_.start_a = handle(tensors_.start_a);
   table_.start_b = handle(tensors_.start_b);

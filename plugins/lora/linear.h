@@ -11,6 +11,19 @@
 
 namespace engine::lora {
 
+// What the parameters of a branch at `site` are called: as PEFT names them in its files, and for a
+// named adapter as in its models.
+struct BranchNames {
+  std::string a, b, magnitude, dropout;
+  BranchNames(const std::string& site, const std::string& adapter) {
+    const std::string end = adapter.empty() ? ".weight" : "." + adapter + ".weight";
+    a = site + ".lora_A" + end;
+    b = site + ".lora_B" + end;
+    magnitude = site + ".lora_magnitude_vector" + (adapter.empty() ? "" : end);
+    dropout = site + ".lora_dropout" + (adapter.empty() ? "" : "." + adapter);
+  }
+};
+
 // The tensors of a branch; those that are trained are leaves.
 struct BranchTensors {
   ops::Tensor a, b;                             // [rank, in], [out, rank]
@@ -30,9 +43,9 @@ struct DropoutOption {
 
 class LoraLinear : public SiteImpl {
  public:
-  // `weight` is the number of the site's parameter.
-  LoraLinear(const engine_site_impl* base, const std::string& site, uint32_t weight,
-             BranchTensors tensors, double scale, const DropoutOption& dropout);
+  // `weight` is the number of the site's parameter; `adapter` is empty where it has no name.
+  LoraLinear(const engine_site_impl* base, const std::string& site, const std::string& adapter,
+             uint32_t weight, BranchTensors tensors, double scale, const DropoutOption& dropout);
 
   Status Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
                  AtenTensorHandle* out, uint32_t n_out) override;
@@ -44,6 +57,7 @@ class LoraLinear : public SiteImpl {
   Status Base(engine_forward* pass, const ops::Tensor& x, std::optional<ops::Tensor>* y) const;
 
   const BranchTensors tensors_;
+  const std::string adapter_;
   const uint32_t weight_;
   engine_low_rank table_ = {};
 };

@@ -1,11 +1,14 @@
 // The lora transform: a low-rank branch beside whatever stands at a linear, dense or packed.
 #include "engine/plugin.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <set>
 #include <utility>
 
 #include "adapter.h"
+#include "engine/made_of.hpp"
 #include "engine/named_number.hpp"
 #include "engine/util.hpp"
 #include "linear.h"
@@ -27,6 +30,7 @@ struct Lora : Transform {
     if (!(options.dropout < 1)) {
       return Error(ENGINE_INVALID_ARGUMENT, "a dropout of 1 leaves nothing to train on");
     }
+    ENGINE_RETURN_IF_ERROR(CheckName());
     dropout_ = {options.dropout, options.seed};
     if (options.has_adapter) return OpenAdapter();
     rules_ = {options.rank, options.alpha, options.rslora, {}, {}, &MatchesSite};
@@ -48,7 +52,26 @@ struct Lora : Transform {
     if (pissa_ && !(options.alpha > 0)) {
       return Error(ENGINE_INVALID_ARGUMENT, "init PISSA needs an alpha above 0");
     }
-    return Status();
+    return NameFits();
+  }
+
+  Status CheckName() const {
+    const std::string& name = options.name;
+    const bool good = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+      return c < 128 && (std::isalnum(c) != 0 || c == '_' || c == '-');
+    });
+    if (!options.has_name || (good && !name.empty() && name.size() <= 64)) return Status();
+    return Error(ENGINE_INVALID_ARGUMENT, "the name \"", name.substr(0, 64),
+                 "\" must be 1 to 64 letters, digits, '_' and '-': it becomes part of names of "
+                 "parameters and a folder's");
+  }
+
+  // A named branch is there for some requests alone; the weights below it are everybody's.
+  Status NameFits() const {
+    if (options.name.empty() || !pissa_) return Status();
+    return Error(ENGINE_INVALID_ARGUMENT,
+                 "PISSA takes its part out of the weights that all requests ",
+                 "use, so that it takes no name; save it as a plain adapter first, and name that");
   }
 
   Status OpenAdapter() {
@@ -64,7 +87,7 @@ struct Lora : Transform {
     dora_ = adapter_->dora();
     pissa_ = adapter_->pissa();
     if (!options.has_dropout) dropout_.p = adapter_->dropout();
-    return Status();
+    return NameFits();
   }
 
   bool Wanted(const engine_site_info& site) const {
@@ -87,6 +110,12 @@ struct Lora : Transform {
       for (const auto& [pattern, alpha] : rules_.alphas) patterns.push_back(pattern);
     }
     std::vector<bool> met(patterns.size());
+    uint32_t number = 0;
+    if (!options.name.empty() &&
+        Status(Model::Api()->adapter_find(model.get(), Str(options.name), &number)).ok()) {
+      return Error(ENGINE_ALREADY_EXISTS, "the model has an adapter named '", options.name,
+                   "' already; a name stands for one adapter");
+    }
     for (uint32_t i = 0; i < sites.size(); ++i) {
       if (sites[i].kind == ENGINE_SITE_LINEAR) linears.emplace_back(View(sites[i].name));
       if (sites[i].weight.size != 0) weights.emplace_back(View(sites[i].weight));
@@ -95,20 +124,17 @@ struct Lora : Transform {
                             MatchesSite(patterns[t], View(sites[i].name)));
       }
       if (!Wanted(sites[i])) continue;
-      if (dora_ && model.Extension<engine_low_rank>(i, ENGINE_EXT_LOW_RANK) != nullptr) {
-        return Error(ENGINE_FAILED_PRECONDITION, "site '", View(sites[i].name),
-                     "' has a low-rank branch already; dora scales base and branch as one, so "
-                     "that it must be the first");
-      }
+      ENGINE_RETURN_IF_ERROR(FitsOver(model, i, View(sites[i].name)));
       char note[96];
       const Branch branch = rules_.Of(View(sites[i].name));
       std::snprintf(note, sizeof note, "low-rank branch%s%s, rank %u, scale %g",
                     dora_ ? " with magnitudes" : "",
                     pissa_ ? " of the greatest singular values" : "", branch.rank, branch.scale);
+      const std::string whose = options.name.empty() ? "" : ", adapter " + options.name;
       const int64_t rank = int64_t{branch.rank} * (pissa_ ? 2 : 1);
       const int64_t own = pissa_ ? sites[i].in * sites[i].out : 0;
       ENGINE_RETURN_IF_ERROR(diff.Replace(
-          i, note, 0,
+          i, note + whose, 0,
           ((sites[i].in + sites[i].out) * rank + (dora_ ? sites[i].out : 0) + own) * bytes));
     }
     for (size_t t = 0; t < met.size(); ++t) {
@@ -125,6 +151,32 @@ struct Lora : Transform {
                      " tensors that fit no linear of this model, the first being '", unused[0],
                      "'");
       }
+      for (const std::string& weight : weights) {
+        if (options.name.empty() || !adapter_->HasWhole(weight)) continue;
+        return Error(ENGINE_FAILED_PRECONDITION, adapter_->folder(), " replaces '", weight,
+                     "' whole (modules_to_save), which requests that choose another adapter use "
+                     "too; leave the name out, or train it without whole weights");
+      }
+    }
+    return Status();
+  }
+
+  // Whether this branch may stand over those that are there.
+  Status FitsOver(const Model& model, uint32_t site, std::string_view name) const {
+    std::vector<const engine_low_rank*> branches;
+    Peel(*model.Impl(site), &branches);
+    for (const engine_low_rank* low : branches) {
+      const bool named = low->adapter.size != 0;
+      if (dora_ && (!named || options.name.empty())) {
+        return Error(ENGINE_FAILED_PRECONDITION, "site '", name,
+                     "' has a low-rank branch already; dora scales base and branch as one, so "
+                     "that it must be the first, but for adapters of other names");
+      }
+      if (!named && options.name.empty()) {
+        return Error(ENGINE_ALREADY_EXISTS, "site '", name,
+                     "' has a low-rank branch without a name already; give one of the two a name, "
+                     "by which requests choose it, or other targets");
+      }
     }
     return Status();
   }
@@ -139,14 +191,14 @@ struct Lora : Transform {
     ENGINE_RETURN_IF_ERROR(Status(Model::Api()->param_find(model.get(), site.weight, &weight)));
     std::optional<BranchTensors> tensors;
     ENGINE_RETURN_IF_ERROR(Tensors(model, site, branch, weight, &tensors));
-    ENGINE_RETURN_IF_ERROR(Add(model, name + ".lora_A.weight", tensors->a, "adapter.a"));
-    ENGINE_RETURN_IF_ERROR(Add(model, name + ".lora_B.weight", tensors->b, "adapter.b"));
+    const BranchNames names(name, options.name);
+    ENGINE_RETURN_IF_ERROR(Add(model, names.a, tensors->a, "adapter.a"));
+    ENGINE_RETURN_IF_ERROR(Add(model, names.b, tensors->b, "adapter.b"));
     if (tensors->magnitude) {
-      ENGINE_RETURN_IF_ERROR(
-          Add(model, name + ".lora_magnitude_vector", *tensors->magnitude, "adapter.magnitude"));
+      ENGINE_RETURN_IF_ERROR(Add(model, names.magnitude, *tensors->magnitude, "adapter.magnitude"));
     }
-    *out = std::make_unique<LoraLinear>(model.Impl(index), name, weight, *std::move(tensors),
-                                        branch.scale, dropout_);
+    *out = std::make_unique<LoraLinear>(model.Impl(index), name, options.name, weight,
+                                        *std::move(tensors), branch.scale, dropout_);
     return Status();
   }
 
@@ -209,7 +261,8 @@ struct Lora : Transform {
     } else if (principal) {
       out->emplace(BranchTensors{ops::Clone(principal->a), ops::Clone(principal->b), {}, {}, {}});
     } else {
-      const ops::Tensor a = UniformA(options.seed, name, rank, site.in, dtype);
+      const ops::Tensor a =
+          UniformA(options.seed, BranchNames(name, options.name).a, rank, site.in, dtype);
       const ops::Tensor b = ops::Full({site.out, rank}, 0, dtype);
       std::optional<ops::Tensor> magnitude;
       if (dora_) {

@@ -24,10 +24,10 @@ Svd SvdOf(const ops::Tensor& w) {
 
 }  // namespace
 
-ops::Tensor UniformA(uint64_t seed, const std::string& site, int64_t rank, int64_t in,
+ops::Tensor UniformA(uint64_t seed, const std::string& param, int64_t rank, int64_t in,
                      uint32_t dtype) {
   const ops::Tensor a = ops::Empty({rank, in}, ENGINE_F64);
-  const Philox random(seed, site + ".lora_A.weight");
+  const Philox random(seed, param);
   const double bound = 1.0 / std::sqrt(static_cast<double>(in));
   for (int64_t i = 0; i < rank * in; ++i) {
     ops::Data<double>(a)[i] = (2 * random.Uniform(static_cast<uint64_t>(i)) - 1) * bound;

@@ -10,9 +10,9 @@
 
 namespace engine::lora {
 
-// A [rank, in] for the linear `site`, uniform in ±1/sqrt(in): Kaiming with a = sqrt(5), as PEFT's.
-// Each element's draw depends on the seed, the site and its index alone.
-ops::Tensor UniformA(uint64_t seed, const std::string& site, int64_t rank, int64_t in,
+// A [rank, in] named `param`, uniform in ±1/sqrt(in): Kaiming with a = sqrt(5), as PEFT's. Each
+// element's draw depends on the seed, the name and its index alone.
+ops::Tensor UniformA(uint64_t seed, const std::string& param, int64_t rank, int64_t in,
                      uint32_t dtype);
 
 // PiSSA (Meng et al. 2024, arXiv:2404.02948): scale * B·A is the best approximation of w [out, in]

@@ -86,6 +86,7 @@ struct SerialBatcher : Node {
     size_t done = 0;     // tokens that steps were sent for
     size_t written = 0;  // of them, those that the KV store holds
     uint32_t max_tokens = 0;
+    uint32_t adapter = 0;  // its number in the model
     uint64_t sequence = 0;
     bool open = false;  // `sequence` is open
     bool cancelled = false;

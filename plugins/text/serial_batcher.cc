@@ -76,6 +76,11 @@ Status SerialBatcher::Start(Call& call) {
   waiting_.pop_front();
   // Resolved for each sequence: the model may have been replaced since the last one.
   pool_ = Pool(call);
+  if (current_->request != nullptr) {
+    const Status found(ThisHost().model->adapter_find(model.Get(call), current_->request->adapter,
+                                                      &current_->adapter));
+    if (!found.ok()) return End(call, ENGINE_FINISH_ERROR, found);
+  }
   current_->usage.queued_ns = NowNs() - std::min(NowNs(), current_->arrived_ns);
   if (pool_ != nullptr) {
     engine_kv_open how = {};
@@ -83,6 +88,7 @@ Status SerialBatcher::Start(Call& call) {
     how.flags = ENGINE_KV_OPEN_NO_SHARING;
     how.tokens = current_->tokens.data();
     how.token_count = static_cast<uint32_t>(current_->tokens.size());
+    how.adapter = current_->adapter;
     engine_kv_match match = {};
     match.struct_size = sizeof match;
     const Status status(pool_->sequence_open(pool_->self, &how, &current_->sequence, &match));
@@ -118,6 +124,7 @@ Status SerialBatcher::NextStep(Call& call) {
   s.token_count = static_cast<uint32_t>(count);
   s.start = static_cast<uint32_t>(a.done);
   s.logits_count = a.done + count == a.tokens.size() ? 1 : 0;
+  s.adapter = a.adapter;
   if (a.request != nullptr && a.request->sampling != nullptr) {
     s.sampling = a.request->sampling;
     payload->keep = a.keep;
@@ -191,9 +198,6 @@ Status SerialBatcher::TakeIn(Call& call, const engine_packet* packet) {
   if (r != nullptr && r->session.size != 0) {
     wrong = Error(ENGINE_UNIMPLEMENTED,
                   "the request names a session; serial_batcher keeps none: use batcher");
-  } else if (r != nullptr && r->adapter.size != 0) {
-    wrong = Error(ENGINE_UNIMPLEMENTED,
-                  "the request names an adapter; serial_batcher chooses none: use batcher");
   } else if (r != nullptr && r->n > options.max_answers) {
     wrong = Error(ENGINE_INVALID_ARGUMENT, r->n, " answers were asked for; at most ",
                   options.max_answers, " are given (max_answers)");

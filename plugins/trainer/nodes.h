@@ -27,6 +27,7 @@ struct BatchTensors {
   // Which of a run's batches it is: what is dropped of it depends on that.
   struct Place {
     uint64_t step = 0, microbatch = 0;
+    double label_smoothing = 0;
   };
   // The sum of the losses, and how many labels counted; with `train` its gradients are added to
   // those of the parameters.
@@ -34,12 +35,11 @@ struct BatchTensors {
 };
 
 struct Trainer : Node {
-  ENGINE_NODE(
-      "trainer",
-      "Trains what is trainable in a model on batches, with AdamW. Gives one packet a step. A "
-      "model without trainable parameters, and a parameter that gets no gradient by the "
-      "second step, are errors.",
-      .emission = ENGINE_EMIT_MANY, .executor = "compute")
+  ENGINE_NODE("trainer",
+              "Trains what is trainable in a model on batches. Gives one packet a step. A "
+              "model without trainable parameters, and a parameter that gets no gradient by the "
+              "second step, are errors.",
+              .emission = ENGINE_EMIT_MANY, .executor = "compute")
   ENGINE_OPTIONS(TrainerOptions)
   In<engine_train_batch> in{this, {.name = "BATCH", .doc = "What is trained on."}};
   Out<engine_train_step> out{this, {.name = "STEP", .doc = "Figures of each step."}};
@@ -58,7 +58,7 @@ struct Trainer : Node {
     bool moved = false;  // had a gradient other than zero
   };
   // The parameters with their shares of the learning rate.
-  Status Rated(std::vector<AdamW::Param>* out) const;
+  Status Rated(std::vector<Optimizer::Param>* out) const;
   Status Accumulate(engine_model* m, const engine_train_batch& batch);
   Status Step(Call& call);
   Status Gradients(std::vector<ops::Tensor>* grads, double* norm);
@@ -71,7 +71,7 @@ struct Trainer : Node {
   Estimate estimate_;
   uint64_t taken_ = 0;  // batches of this process
   std::vector<Param> params_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   uint32_t step_ = 0;        // whole steps so far
   uint32_t first_step_ = 0;  // of this process
   uint64_t next_ = 0;        // of the data after them

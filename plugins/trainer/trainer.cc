@@ -7,6 +7,7 @@
 #include "engine/named_number.hpp"
 #include "engine/util.hpp"
 #include "nodes.h"
+#include "sgd.h"
 
 namespace engine::trainer {
 namespace {
@@ -38,6 +39,7 @@ Status BatchTensors::Loss(engine_model* model, const Place* train, double* sum,
     how.flags = ENGINE_LOSS_DROPOUT;
     how.step = train->step;
     how.microbatch = train->microbatch;
+    how.label_smoothing = train->label_smoothing;
   }
   how.example = example ? example->get() : nullptr;
   Status status(ThisHost().model->loss(model, ids.get(), labels.get(), &how, &handle, count));
@@ -72,12 +74,24 @@ Status Trainer::Open(Call& call) {
     AdapterFolder trial;  // what could not be kept is told before it is trained
     ENGINE_RETURN_IF_ERROR(GatherAdapter(m, &trial));
   }
+  if (options.label_smoothing >= 1) {
+    return Error(ENGINE_INVALID_ARGUMENT, "label_smoothing is ", options.label_smoothing,
+                 "; it must be below 1");
+  }
+  if (options.has_momentum && options.optimizer != TrainerOptions::Optimizer::SGD) {
+    return Error(ENGINE_INVALID_ARGUMENT, "momentum is SGD's, and the optimizer is AdamW");
+  }
   schedule_ = {static_cast<Decay>(options.schedule), options.lr, options.min_lr_ratio,
                options.warmup_ratio, options.steps};
-  std::vector<AdamW::Param> params;
+  std::vector<Optimizer::Param> params;
   ENGINE_RETURN_IF_ERROR(Rated(&params));
-  ENGINE_RETURN_IF_ERROR(optimizer_.Init(
-      {options.beta1, options.beta2, options.eps, options.weight_decay}, std::move(params)));
+  if (options.optimizer == TrainerOptions::Optimizer::SGD) {
+    optimizer_ = std::make_unique<Sgd>(options.momentum, options.weight_decay);
+  } else {
+    optimizer_ = std::make_unique<AdamW>(
+        AdamWSettings{options.beta1, options.beta2, options.eps, options.weight_decay});
+  }
+  ENGINE_RETURN_IF_ERROR(optimizer_->Init(std::move(params)));
   if (!options.has_checkpoints) return Status();
   RunState state = State();
   bool found = false;
@@ -85,13 +99,13 @@ Status Trainer::Open(Call& call) {
   if (!found) return Status();
   step_ = first_step_ = state.step;
   next_ = state.next;
-  optimizer_.set_steps(step_);
+  optimizer_->set_steps(step_);
   ThisHost().model->params_changed(m);
   Log(ENGINE_LOG_INFO, "trainer", "goes on after step ", step_, " of ", options.checkpoints);
   return Status();
 }
 
-Status Trainer::Rated(std::vector<AdamW::Param>* out) const {
+Status Trainer::Rated(std::vector<Optimizer::Param>* out) const {
   std::map<std::string, double> ratios;
   for (const Param& p : params_) ratios[p.group] = 1;
   constexpr double kMost = 1e6;
@@ -150,8 +164,12 @@ Status Trainer::Accumulate(engine_model* m, const engine_train_batch& batch) {
   if (batch.valid == 0) return Status();
   double sum = 0;
   int64_t count = 0;
-  const BatchTensors::Place place{step_, batches_};
+  const BatchTensors::Place place{step_, batches_, options.label_smoothing};
   ENGINE_RETURN_IF_ERROR(BatchTensors(batch).Loss(m, &place, &sum, &count));
+  if (!std::isfinite(sum)) {
+    return Error(ENGINE_DATA_LOSS, "the loss is not finite in step ", step_ + 1, ", at position ",
+                 batch.start, " of the data; a lower learning rate may help");
+  }
   sum_ += sum;
   count_ += count;
   return Status();
@@ -203,11 +221,11 @@ Status Trainer::Step(Call& call) {
     if (options.max_grad_norm > 0 && payload->grad_norm > options.max_grad_norm) {
       factor *= options.max_grad_norm / payload->grad_norm;
     }
-    optimizer_.Step(grads, factor, payload->lr);
+    optimizer_->Step(grads, factor, payload->lr);
     updated_ = updated_ || payload->lr > 0;
     payload->loss = sum_ / static_cast<double>(count_);
   } else {
-    optimizer_.set_steps(step_ + 1);  // nothing in these batches counts
+    optimizer_->set_steps(step_ + 1);  // nothing in these batches counts
   }
   for (const Param& p : params_) {
     ENGINE_RETURN_IF_ERROR(Status(ThisHost().autograd->clear_grad(p.tensor.get())));
@@ -232,8 +250,9 @@ RunState Trainer::State() const {
   state.next = next_;
   for (size_t i = 0; i < params_.size(); ++i) {
     state.tensors.push_back({"param." + params_[i].name, params_[i].tensor});
-    state.tensors.push_back({"mean." + params_[i].name, optimizer_.mean(i)});
-    state.tensors.push_back({"square." + params_[i].name, optimizer_.square(i)});
+    for (const auto& [name, tensor] : optimizer_->States(i)) {
+      state.tensors.push_back({name + "." + params_[i].name, tensor});
+    }
   }
   return state;
 }

@@ -65,9 +65,10 @@ def compare(name, ours, theirs, margins, least=1e-3):
 
 
 def compare_curve(name, engine, source, model_path, at, steps, bound, theirs, ours):
-    """Trains in both; the engine's adapter is left in `at`-ours."""
+    """Trains in both, PEFT in float64, where the order of sums does not show; the engine in F32 leaves
+    its adapter in `at`-ours."""
     run([sys.executable, f"{HERE}/make_lora_curve.py", model_path, f"{source}/LICENSE",
-         f"{at}.json", "--steps", str(steps), *theirs])
+         f"{at}.json", "--steps", str(steps), "--dtype", "float64", *theirs])
     losses = json.load(open(f"{at}.json"))["losses"]
     run([engine, "run", f"{source}/pipelines/finetune-qlora.pbtxt", f"{source}/LICENSE",
          "--set", f"model={model_path}", "--set", "sequence=64", "--set", "small.bypass=true",

@@ -40,7 +40,7 @@ typedef struct engine_request {
   engine_str session;  /* the session's history goes before the prompt */
   engine_str salt;     /* prompts share computed prefixes only when their salts are equal */
   engine_str key;      /* whose request it is: fairness is between keys */
-  engine_str adapter;  /* which of the model's adapters; empty: the first, or none */
+  engine_str adapter;  /* name of one of the model's adapters; empty: none of those with a name */
   const engine_sampling* sampling; /* NULL: the node's */
 } engine_request;
 
@@ -77,7 +77,7 @@ typedef struct engine_step_sequence {
   const int32_t* blocks;
   uint32_t block_count;
   uint32_t logits_count;           /* logits are wanted of that many last tokens; 0: of none */
-  uint32_t adapter;                /* index into the model's adapters */
+  uint32_t adapter;                /* number of a named adapter, see adapter_find; 0: none */
   uint32_t room;                   /* so many drafted tokens may be appended: the pages hold them */
   const engine_sampling* sampling; /* NULL: the sampling node's own */
   const int32_t* history;          /* [start]: the tokens before these; NULL: not told */
@@ -133,7 +133,7 @@ typedef enum engine_kv_reason {
   ENGINE_KV_HIT_SESSION = 2,   /* pages of the session's history */
   ENGINE_KV_MISS_COLD = 3,     /* nobody computed this beginning */
   ENGINE_KV_MISS_SHORT = 4,    /* too short to fill a page */
-  ENGINE_KV_MISS_SALT = 5,     /* computed, but under another salt */
+  ENGINE_KV_MISS_SALT = 5,     /* computed, but under another salt or adapter */
   ENGINE_KV_MISS_EVICTED = 6,  /* was computed, and thrown out to make room */
   ENGINE_KV_MISS_OFF = 7,      /* sharing of prefixes is switched off */
   ENGINE_KV_MISS_PREEMPTED = 8 /* its pages were taken away while it waited */

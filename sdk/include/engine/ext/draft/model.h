@@ -175,7 +175,9 @@ typedef struct engine_kv_view {
 
 /* engine.kv_pool/1: the pool behind the views; every KvStore site of a model gives the same one.
  * Calls are thread-safe. A sequence is a list of pages in order; pages that are shared are never
- * written: reserve gives a sequence copies of its own where it is about to write. */
+ * written: reserve gives a sequence copies of its own where it is about to write. Pages that one
+ * adapter computed are never given to a sequence of another, and a session is known by its name,
+ * its salt and its adapter together. */
 #define ENGINE_EXT_KV_POOL "engine.kv_pool/1"
 typedef enum engine_kv_open_flags {
   ENGINE_KV_OPEN_NO_SHARING = 1 /* neither takes nor gives pages of the prefix cache */
@@ -185,7 +187,7 @@ typedef struct engine_kv_open {
   uint32_t flags;        /* engine_kv_open_flags */
   const int32_t* tokens; /* all that is known of the sequence, a session's history included */
   uint32_t token_count;
-  uint32_t reserved;
+  uint32_t adapter; /* as in the steps that will compute it */
   engine_str salt;
   engine_str session; /* empty: none; the session is busy until the sequence closes */
 } engine_kv_open;
@@ -237,14 +239,16 @@ typedef struct engine_kv_pool {
   engine_status* (*sequence_close)(void* self, uint64_t sequence, uint32_t flags);
   /* Tokens of the session's history, copied up to `capacity`; *count tells how many there are, 0
    * when the session is unknown. */
-  engine_status* (*session_tokens)(void* self, engine_str session, engine_str salt, int32_t* tokens,
-                                   uint64_t capacity, uint64_t* count);
-  engine_status* (*session_drop)(void* self, engine_str session, engine_str salt);
-  /* The session's history, keys and values as a file, and back. A file of another model, format
-   * or version, a short or a damaged one is refused with what differs. */
-  engine_status* (*session_save)(void* self, engine_str session, engine_str salt, engine_str path);
+  engine_status* (*session_tokens)(void* self, engine_str session, engine_str salt,
+                                   uint32_t adapter, int32_t* tokens, uint64_t capacity,
+                                   uint64_t* count);
+  engine_status* (*session_drop)(void* self, engine_str session, engine_str salt, uint32_t adapter);
+  /* The session's history, keys and values as a file, and back. A file of another model, adapter,
+   * format or version, a short or a damaged one is refused with what differs. */
+  engine_status* (*session_save)(void* self, engine_str session, engine_str salt, uint32_t adapter,
+                                 engine_str path);
   engine_status* (*session_restore)(void* self, engine_str session, engine_str salt,
-                                    engine_str path);
+                                    uint32_t adapter, engine_str path);
   void (*stats)(void* self, engine_kv_stats* out); /* [any] */
 } engine_kv_pool;
 
@@ -372,8 +376,8 @@ typedef struct engine_model_host {
   engine_status* (*param_encode)(engine_model* model, engine_str name, uint32_t codec,
                                  engine_packed* packed);
 
-  /* [any] The number of a named adapter, for engine_step_sequence.adapter. NOT_FOUND lists those
-   * that there are. */
+  /* [any] The number of a named adapter, 1 to adapter_count, for engine_step_sequence.adapter; 0
+   * for the empty name: none of them. NOT_FOUND lists those that there are. */
   engine_status* (*adapter_find)(const engine_model* model, engine_str name, uint32_t* number);
 
   /* --- text ------------------------------------------------------------------------- [any] */
