@@ -174,6 +174,51 @@ TEST_F(CliTest, TrainedAdaptersRun) {
   EXPECT_GT(second["grad_norm"], 0.0);
 }
 
+TEST_F(CliTest, AdaptersAreServedTogether) {
+  for (const std::string name : {"tone", "law"}) {
+    const Outcome train = RunEngine(
+        {"run", "pipelines/finetune-lora.pbtxt", "--set", "steps=2", "--set", "batch=1", "--set",
+         name == "law" ? "rank=4" : "rank=8", "--set", "lr=2e-2", "--set", "out=" + Path(name)});
+    ASSERT_EQ(train.code, 0) << train.err;
+  }
+  // Answers to some requests; `set` is one more.
+  const auto answers = [&](const std::string& requests, const std::string& set, int code) {
+    fs::remove(Path("answers"));
+    const Outcome run =
+        RunEngine({"run", "pipelines/serve-adapters.pbtxt", Write("asked", requests), "--set",
+                   "out=" + Path("answers"), "--set", "tone=" + Path("tone"), "--set",
+                   "law=" + Path("law"), "--set", "max_tokens=8", "--set", set});
+    EXPECT_EQ(run.code, code) << run.err;
+    std::vector<json> all;
+    for (const std::string& line : Lines(ReadAll(Path("answers")))) {
+      all.push_back(json::parse(line));
+    }
+    return all;
+  };
+  const auto request = [](const std::string& adapter) {
+    json j = {{"prompt", "What is the capital of Scotland?"}};
+    if (!adapter.empty()) j["adapter"] = adapter;
+    return j.dump() + "\n";
+  };
+  const std::vector<json> all =
+      answers(request("law") + request("") + request("nobody") + request("tone") + request("law"),
+              "batch=5", 1);
+  ASSERT_EQ(all.size(), 5u);
+  EXPECT_THAT(all[2]["error"].get<std::string>(), HasSubstr("there are: tone, law"));
+  EXPECT_EQ(all[4]["text"], all[0]["text"]);
+  EXPECT_NE(all[0]["text"], all[1]["text"]);
+  EXPECT_NE(all[3]["text"], all[1]["text"]);
+  EXPECT_NE(all[3]["text"], all[0]["text"]);
+  // Each as if there were no other.
+  const std::vector<std::pair<std::string, std::string>> without = {
+      {"law", "tone"}, {"", "law"}, {"tone", "law"}};
+  for (const auto& [name, other] : without) {
+    const std::vector<json> alone = answers(request(name), other + ".bypass=true", 0);
+    ASSERT_EQ(alone.size(), 1u);
+    EXPECT_EQ(alone[0]["text"], all[name == "law" ? 0 : name.empty() ? 1 : 3]["text"]) << name;
+  }
+}
+
 TEST_F(CliTest, TuningIsSeenInWhatWasHeldOut) {
   const auto loss = [&](const std::string& set) {
     const Outcome run = RunEngine(

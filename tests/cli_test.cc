@@ -44,6 +44,11 @@ TEST_F(CliTest, EveryShippedPipelineIsGood) {
     if (file.find("generate-lora") != std::string::npos) {
       words.insert(words.end(), {"--set", "adapter=" + Path("adapter")});
     }
+    if (file.find("serve-adapters") != std::string::npos) {
+      for (const std::string name : {"tone=", "law="}) {
+        words.insert(words.end(), {"--set", name + Path("adapter")});
+      }
+    }
     const Outcome check = RunEngine(words);
     EXPECT_EQ(check.code, 0) << file << "\n" << check.err;
     EXPECT_EQ(check.err, "") << file;

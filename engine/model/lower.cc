@@ -8,7 +8,6 @@
 #include "engine/kernels/int_kernels.h"
 #include "engine/kernels/parallel.h"
 #include "engine/model/extensions.h"
-#include "engine/model/low_rank.h"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 
@@ -16,46 +15,6 @@ namespace engine::model {
 namespace {
 
 constexpr int64_t kOwnPageTokens = 16;
-
-// A matrix that a transform owns. Those of a branch are packed in f32 whatever the model's dtype.
-Status PackTensor(const Tensor& t, std::shared_ptr<kernels::PackedMatrix>* out,
-                  kernels::Format format = kernels::Format::kF32) {
-  const Tensor f32 = ops::Contiguous(ops::To(ops::Detach(t), ENGINE_F32));
-  ENGINE_RETURN_IF_ERROR(kernels::PackedMatrix::Make(format, f32.size(0), f32.size(1), out));
-  for (int64_t r = 0; r < f32.size(0); r += kernels::kPanel) {
-    (*out)->SetRows(r, std::min(kernels::kPanel, f32.size(0) - r),
-                    ops::Data<float>(f32) + r * f32.size(1));
-  }
-  return Status();
-}
-
-// What each output of a site's base and branch is multiplied by: the magnitude over the length of
-// the row that both make.
-Status OutputScales(Model* model, const Site& site, const engine_low_rank& low,
-                    std::vector<float>* out) {
-  constexpr int64_t kRowsTogether = 256;
-  LowRank branch;
-  ENGINE_RETURN_IF_ERROR(LowRank::Read(low, site.name, site.in, site.out, &branch));
-  out->resize(static_cast<size_t>(site.out));
-  std::vector<double> rows(static_cast<size_t>(kRowsTogether * site.in));
-  for (int64_t first = 0; first < site.out; first += kRowsTogether) {
-    const int64_t last = std::min(site.out, first + kRowsTogether);
-    ENGINE_RETURN_IF_ERROR(
-        model->ReadRows(*model->FindParam(site.weight), first, last, rows.data()));
-    kernels::ParallelFor(last - first, 8, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        (*out)[static_cast<size_t>(first + r)] =
-            static_cast<float>(branch.AddTo(first + r, rows.data() + r * site.in));
-      }
-    });
-  }
-  for (size_t r = 0; r < out->size(); ++r) {
-    if (std::isfinite((*out)[r])) continue;
-    return Error(ENGINE_DATA_LOSS, "row ", r, " of the weight of '", site.name,
-                 "' and its branch has length 0, which a magnitude cannot scale");
-  }
-  return Status();
-}
 
 using kernels::Reserve;
 
@@ -155,21 +114,16 @@ Status Lowered::ResolveLinear(Model* model, uint32_t site, const engine_site_imp
         ResolveLinear(model, site, *low->base, entry != nullptr && entry->made_by.empty(), plan));
     if (plan->matrix == nullptr) return Status();  // the whole site runs unfused
     Branch branch;
-    branch.scale = static_cast<float>(low->scale);
-    branch.adapter = model->AdapterNumber(View(low->adapter));
-    ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->a), &branch.a));
-    ENGINE_RETURN_IF_ERROR(PackTensor(ops::Borrow(low->b), &branch.b));
-    if (low->magnitude != nullptr) {
-      ENGINE_RETURN_IF_ERROR(OutputScales(model, model->sites()[site], *low, &branch.outputs));
-    }
+    ENGINE_RETURN_IF_ERROR(MakeBranch(model, site, *low, &branch));
     plan->branches.push_back(std::move(branch));
     return Status();
   }
   if (!original) return Status();  // unknown: unfused
   const Param* param = model->FindParam(model->sites()[site].weight);
   if (!param->tensor) return model->base().Packed(*param, &plan->matrix);
-  return PackTensor(*param->tensor, &plan->matrix,
-                    dtype_ == ENGINE_BF16 ? kernels::Format::kBf16 : kernels::Format::kF32);
+  return PackTensor(*param->tensor,
+                    dtype_ == ENGINE_BF16 ? kernels::Format::kBf16 : kernels::Format::kF32,
+                    &plan->matrix);
 }
 
 Status Lowered::LinearOf(Model* model, uint32_t site, LinearPlan* plan) {
@@ -178,19 +132,6 @@ Status Lowered::LinearOf(Model* model, uint32_t site, LinearPlan* plan) {
   ENGINE_RETURN_IF_ERROR(
       ResolveLinear(model, site, model->impl(site), OriginalBehind(*model, site), plan));
   return plan->matrix != nullptr ? Status() : NoneNamed(*model, site, site);
-}
-
-Status Lowered::NoneNamed(const Model& model, uint32_t site, uint32_t unfused) {
-  for (const Impl* at = &model.impl_entry(site); at != nullptr; at = at->replaced.get()) {
-    if (at->made_by.empty()) continue;
-    const auto* low = Ask<engine_low_rank>(at->c, ENGINE_EXT_LOW_RANK);
-    if (low == nullptr || low->adapter.size == 0) continue;
-    return Error(ENGINE_UNIMPLEMENTED, "site '", model.sites()[site].name, "' has adapter '",
-                 View(low->adapter), "', and what stands at '", model.sites()[unfused].name,
-                 "' can only be served whole, so that sequences cannot choose; leave out what "
-                 "stands there, or the adapter's name");
-  }
-  return Status();
 }
 
 Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
@@ -404,7 +345,7 @@ Status Lowered::Run(Model* model, const kernels::Rows& rows,
     float* y = outputs.begin()[i++];
     if (linear->matrix == nullptr) continue;
     // At most one linear of a call adds to what is there.
-    const bool apart = add && linear->Scales();
+    const bool apart = add && ScalesAny(*linear);
     if (apart) Reserve(&sum_, rows.rows * linear->out);
     products[count++] = {linear->matrix.get(), apart ? sum_.data() : y, linear->out, add && !apart};
   }
@@ -426,46 +367,13 @@ Status Lowered::Run(Model* model, const kernels::Rows& rows,
           RunUnfused(model, linear->site, x, rows.rows, in, linear->out, y, add));
     }
     Timed timed(&kernel_ns_);
-    if (!add || !linear->Scales()) {
+    if (add && ScalesAny(*linear)) {
+      AddApart(*linear, x, in, y);
+    } else {
       AddBranches(*linear, x, in, y);
-      continue;
     }
-    AddBranches(*linear, x, in, sum_.data());
-    for (int64_t k = 0; k < rows.rows * linear->out; ++k) y[k] += sum_[static_cast<size_t>(k)];
   }
   return Status();
-}
-
-bool Lowered::LinearPlan::Scales() const {
-  return std::any_of(branches.begin(), branches.end(),
-                     [](const Branch& branch) { return !branch.outputs.empty(); });
-}
-
-void Lowered::AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y) {
-  for (const Branch& branch : linear.branches) {
-    if (branch.adapter == 0) {
-      AddBranch(branch, x, spans_.back().end, in, linear.out, y);
-      continue;
-    }
-    for (const Span& span : spans_) {
-      if (branch.adapter != span.adapter) continue;
-      AddBranch(branch, x + span.begin * in, span.end - span.begin, in, linear.out,
-                y + span.begin * linear.out);
-    }
-  }
-}
-
-void Lowered::AddBranch(const Branch& branch, const float* x, int64_t rows, int64_t in, int64_t out,
-                        float* y) {
-  Reserve(&low_, rows * branch.a->out());
-  const kernels::Product down{branch.a.get(), low_.data(), branch.a->out()};
-  kernels::Multiply({x, in, rows}, {&down, 1}, &scratch_);
-  const kernels::Product up{branch.b.get(), y, out, true, branch.scale};
-  kernels::Multiply({low_.data(), branch.a->out(), rows}, {&up, 1}, &scratch_);
-  if (branch.outputs.empty()) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t o = 0; o < out; ++o) y[r * out + o] *= branch.outputs[static_cast<size_t>(o)];
-  }
 }
 
 Status Lowered::RunBlock(Model* model, size_t index, int64_t rows) {

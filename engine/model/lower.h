@@ -36,8 +36,9 @@ class Lowered {
     std::vector<Branch> branches;
     uint32_t site = 0;
     int64_t out = 0;
-    // Some branch scales what it is added to, which must then hold this linear's sum alone.
-    bool Scales() const;
+    // For rows that chose the adapter some branch scales what it is added to, which must then hold
+    // this linear's sum alone.
+    bool Scales(uint32_t adapter) const;
   };
   struct BlockPlan {
     std::vector<float> norm1, norm2;
@@ -55,6 +56,10 @@ class Lowered {
   Status ResolveLinear(Model* model, uint32_t site, const engine_site_impl& impl, bool original,
                        LinearPlan* plan);
   Status NormOf(Model* model, uint32_t site, std::vector<float>* weight);
+  // A matrix that a transform owns.
+  static Status PackTensor(const Tensor& t, kernels::Format format,
+                           std::shared_ptr<kernels::PackedMatrix>* out);
+  static Status MakeBranch(Model* model, uint32_t site, const engine_low_rank& low, Branch* out);
   // Rows cannot choose an adapter within what runs whole by its own forward.
   static Status NoneNamed(const Model& model, uint32_t site, uint32_t unfused);
   Status Check(const engine_step& step) const;
@@ -63,7 +68,10 @@ class Lowered {
   Status Run(Model* model, const kernels::Rows& rows,
              std::initializer_list<const LinearPlan*> linears,
              std::initializer_list<float*> outputs, bool add, bool silu_pair = false);
+  bool ScalesAny(const LinearPlan& linear) const;
   void AddBranches(const LinearPlan& linear, const float* x, int64_t in, float* y);
+  // Adds sum_ and the branches.
+  void AddApart(const LinearPlan& linear, const float* x, int64_t in, float* y);
   void AddBranch(const Branch& branch, const float* x, int64_t rows, int64_t in, int64_t out,
                  float* y);
   Status RunUnfused(Model* model, uint32_t site, const float* x, int64_t rows, int64_t in,

@@ -288,6 +288,65 @@ TEST(Batcher, ASessionGoesOnWhereItEnded) {
   EXPECT_LT(world.At(1).order, world.At(2).order);
 }
 
+TEST(Batcher, AnUnknownAdapterIsRefusedAndTheOthersServed) {
+  World world({});
+  const std::vector<std::string> names = {"tone", "nobody", "", "law"};
+  for (uint64_t g = 0; g < names.size(); ++g) {
+    Prompt p;
+    p.ids = {5, 6, 7, 8, 9, 10, 11};  // alike: pages could be shared
+    p.request.max_tokens = 9;
+    p.adapter = names[g];
+    world.Send(g, p);
+  }
+  world.RunAll();
+  EXPECT_EQ(world.At(1).code, ENGINE_NOT_FOUND);
+  EXPECT_EQ(world.At(1).error, "there are: tone, law");
+  EXPECT_EQ(world.largest_batch, 3u);
+  for (uint64_t g : {0, 2, 3}) {
+    EXPECT_EQ(world.At(g).ids, world.Alone(world.prompts[g].ids, 9, 0, false, names[g])) << g;
+  }
+  EXPECT_FALSE(world.pool.wrong());
+}
+
+TEST(Batcher, ASessionIsOfOneAdapter) {
+  World world({});
+  for (uint64_t g = 0; g < 2; ++g) {
+    Prompt p;
+    p.ids = {1, 2, 3};
+    p.request.max_tokens = 5;
+    p.session = "s";
+    p.adapter = g == 0 ? "tone" : "law";
+    world.Send(g, p);
+  }
+  world.RunAll();
+  EXPECT_EQ(world.largest_batch, 2u) << "neither waits for the other";
+  for (uint64_t g = 0; g < 2; ++g) {
+    EXPECT_EQ(world.At(g).ids, world.Alone({1, 2, 3}, 5, 0, false, g == 0 ? "tone" : "law"));
+  }
+}
+
+TEST(Batcher, AnAdapterIsLookedUpAgainInAnotherModel) {
+  World world({});
+  Prompt p;
+  p.ids = {1, 2, 3};
+  p.request.max_tokens = 20;
+  p.adapter = "tone";
+  world.Send(0, p);
+  ASSERT_TRUE(world.Step());
+  EXPECT_EQ(world.parts.sequences[0].adapter, 1u);
+  FakePool other(100, 4);
+  world.view.identity = &other;
+  world.view.pool = other.table();
+  world.view.adapter = [](const void*, engine_str, uint32_t* number) {
+    *number = 7;
+    return Status();
+  };
+  world.scheduler.Use(world.view);
+  StepParts parts;
+  ASSERT_EQ(world.scheduler.Plan(world.now, &parts, &world.wait_ns), Scheduler::Next::kStep);
+  EXPECT_EQ(parts.sequences[0].adapter, 7u);
+}
+
 TEST(Batcher, ASessionThatIsBusyElsewhereIsWaitedFor) {
   World world(Small());
   world.pool.MakeBusy("s", true);

@@ -78,6 +78,21 @@ TEST(Prefix, SaltsKeepApart) {
   EXPECT_EQ(Serve(t.pool.get(), {Range(0, 40), "", "red"}).cached, 32u);
 }
 
+TEST(Prefix, AdaptersKeepApart) {
+  TestPool t(16);
+  for (uint32_t adapter : {0u, 1u, 2u}) {
+    const User cold = Serve(t.pool.get(), {.tokens = Range(0, 40), .adapter = adapter});
+    EXPECT_EQ(cold.cached, 0u);
+    EXPECT_EQ(cold.reason, adapter == 0 ? ENGINE_KV_MISS_COLD : ENGINE_KV_MISS_SALT);
+  }
+  for (uint32_t adapter : {0u, 1u, 2u}) {
+    EXPECT_EQ(Serve(t.pool.get(), {.tokens = Range(0, 40), .adapter = adapter}).cached, 32u);
+    EXPECT_EQ(Serve(t.pool.get(), {.tokens = Range(0, 40), .salt = "x", .adapter = adapter}).reason,
+              ENGINE_KV_MISS_SALT);
+  }
+  EXPECT_EQ(Audit::Check(*t.pool), "");
+}
+
 TEST(Prefix, ReasonsAreTold) {
   TestPool t(4);
   EXPECT_EQ(Serve(t.pool.get(), {Range(0, 15)}).reason, ENGINE_KV_MISS_SHORT);

@@ -42,6 +42,30 @@ struct Saved {
   std::string bytes;
 };
 
+TEST(SessionFile, BelongsToItsAdapter) {
+  Folder folder;
+  const std::string path = folder.Path("chat.session");
+  TestPool t(ConfigOf());
+  Serve(t.pool.get(), {.tokens = Range(0, 20), .session = "chat", .adapter = 2},
+        ENGINE_KV_CLOSE_KEEP);
+  EXPECT_EQ(t.pool->SessionSave("chat", "", path).code(), ENGINE_NOT_FOUND);
+  EXPECT_EQ(t.pool->SessionSave("chat", "", path, 1).code(), ENGINE_NOT_FOUND);
+  ASSERT_TRUE(t.pool->SessionSave("chat", "", path, 2).ok());
+  TestPool other(ConfigOf());
+  for (uint32_t adapter : {0u, 1u}) {
+    const Status status = other.pool->SessionRestore("chat", "", path, adapter);
+    EXPECT_EQ(status.code(), ENGINE_FAILED_PRECONDITION);
+    EXPECT_NE(status.message().find("computed with the model's adapter 2"), std::string::npos)
+        << status.message();
+  }
+  ASSERT_TRUE(other.pool->SessionRestore("chat", "", path, 2).ok());
+  EXPECT_TRUE(History(other.pool.get(), "chat").empty());
+  const Ask ask = {.tokens = Range(0, 25), .session = "chat", .adapter = 2};
+  EXPECT_EQ(Serve(other.pool.get(), ask).cached, 20u);
+  EXPECT_EQ(other.pool->SessionDrop("chat", "", 1).code(), ENGINE_NOT_FOUND);
+  EXPECT_TRUE(other.pool->SessionDrop("chat", "", 2).ok());
+}
+
 TEST(SessionFile, ComesBackInAnotherPoolUnderAnotherSalt) {
   for (uint32_t format : {ENGINE_KV_F32, ENGINE_KV_F16, ENGINE_KV_INT8}) {
     Saved saved(format);

@@ -127,7 +127,10 @@ Status Trainer::Rated(std::vector<Optimizer::Param>* out) const {
 
 Status Trainer::Process(Call& call) {
   const engine_train_batch& batch = *in.Get(call);
-  if (step_ >= options.steps) return Status();
+  if (step_ >= options.steps) {
+    call.Finish();  // also of a run that was done when it began
+    return SaveOnce(call);
+  }
   if (batches_ == 0 && step_ == first_step_ && first_step_ > 0 && batch.start != next_) {
     const Status status = Error(ENGINE_FAILED_PRECONDITION, "the checkpoint goes on at position ",
                                 next_, " of the data, but the first batch is of position ",
@@ -265,7 +268,7 @@ Status Trainer::SaveOnce(Call& call) {
   if (saved_) return Status();
   saved_ = true;
   estimate_.End(taken_);
-  ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
+  if (step_ != first_step_) ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
   return options.has_out ? SaveAdapter(model.Get(call), options.out) : Status();
 }
 

@@ -2,7 +2,7 @@
 
 usage: make_lora_curve.py MODEL.gguf TEXT OUT.json [--steps N] [--sequence N] [--batch N] [--lr X]
                           [--dtype float32|float64] [--dora] [--init uniform|pissa]
-                          [--targets NAME...] [--adapter FOLDER]
+                          [--targets NAME...] [--adapter FOLDER] [--all-float64]
        for measuring: [--measure] [--loss plain|own|chunked] [--attention NAME] [--checkpointing]
                       [--autocast] [--fused-adamw]
 
@@ -13,6 +13,7 @@ which the weights decide but for signs that no loss depends on. In float64 the c
 depend on the order in which a processor's BLAS adds: that is what can be kept in a file.
 """
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
-from peer import load_model, load_tokenizer
+from peer import all_float64, load_model, load_tokenizer
 
 
 def philox(seed, stream, count):
@@ -94,6 +95,8 @@ def main():
     parser.add_argument("--init", choices=["uniform", "pissa"], default="uniform")
     parser.add_argument("--targets", nargs="+", default=["q_proj", "k_proj", "v_proj", "o_proj",
                                                          "gate_proj", "up_proj", "down_proj"])
+    parser.add_argument("--all-float64", action="store_true",
+                        help="in float64 also where transformers rounds to float32")
     parser.add_argument("--adapter", help="a folder for the adapter after the last step")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--attention", help="attn_implementation of transformers")
@@ -105,6 +108,13 @@ def main():
     parser.add_argument("--measure", action="store_true",
                         help="also keep the seconds of each step and the peak of memory")
     args = parser.parse_args()
+    if args.all_float64:
+        args.dtype = "float64"
+    with all_float64() if args.all_float64 else contextlib.nullcontext():
+        train(args)
+
+
+def train(args):
     ids = load_tokenizer(args.model)(open(args.text).read(), add_special_tokens=False)["input_ids"]
     dtype = getattr(torch, args.dtype)
     model = load_model(args.model, dtype, attn_implementation=args.attention)

@@ -1,9 +1,13 @@
 """What the parity scripts share: the model and the tokenizer as their publisher has them."""
+import contextlib
 import os
+import types
+from unittest import mock
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_rope_utils
+from transformers.models.llama import modeling_llama
 
 
 def load_tokenizer(path):
@@ -26,3 +30,22 @@ def load_model(path, dtype=torch.float32, **kwargs):
     return AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, dtype=dtype, quantization_config=GgufConfig(dequantize=True),
         **kwargs)
+
+
+class _Wide(types.ModuleType):
+    """torch with float64 where float32 is asked for by name."""
+
+    float = float32 = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+@contextlib.contextmanager
+def all_float64():
+    """Llama of transformers rounds to float32 in norms, rotary angles and the softmax, whatever the
+    dtype. Models that are made and run within this do so in float64."""
+    wide = _Wide("torch")
+    with mock.patch.object(modeling_llama, "torch", wide), \
+            mock.patch.object(modeling_rope_utils, "torch", wide):
+        yield
