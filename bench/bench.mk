@@ -84,14 +84,33 @@ bench-curves: $(Q8_0)
 bench-serving: bench-decode bench-depth bench-prefill bench-batch bench-prefix bench-session \
  bench-load bench-curves
 
-# Beside PEFT, which `make parity` installs.
+# Training; raw figures go to bench/results/training.
+TRAINING = bench/results/training
+PEERS = .deps/peers/bin/python
+SEEDS ?= 1
+
 bench-train: build
-	@mkdir -p bench/results/training
-	@python3 bench/train_vs_peft.py $(BUILD)/bin/engine $(Q4_1) .deps/peers/bin/python \
-	 bench/results/training/lora.json $(ROUNDS)
+	@scripts/setup.sh parity
+	@python3 bench/train_vs_peft.py $(BUILD)/bin/engine $(Q4_1) $(PEERS) $(TRAINING)/lora.json --rounds $(ROUNDS)
+
+bench-packing: build
+	@python3 bench/packing.py $(BUILD)/bin/engine $(Q4_1) $(TRAINING)/packing.json --rounds $(ROUNDS)
+
+bench-loss-head: build
+	@$(call compile,$(BUILD),,loss_head_bench)
+	@python3 bench/loss_head.py $(BUILD)/bin/loss_head_bench $(TRAINING)/loss_head.json --rounds $(ROUNDS)
+
+bench-cold: build
+	@scripts/setup.sh parity
+	@python3 bench/cold_start.py $(BUILD)/bin/engine $(Q4_1) $(PEERS) $(TRAINING)/cold_start.json --rounds $(ROUNDS)
+
+bench-qlora-loss: build
+	@python3 bench/qlora_loss.py $(BUILD)/bin/engine $(Q4_1) $(TRAINING)/qlora_loss.json --seeds $(SEEDS)
+
+bench-training: bench-train bench-packing bench-loss-head bench-cold bench-qlora-loss
 
 performance:
 	@python3 bench/make_tables.py $(SERVING) docs/performance.md
 
-.PHONY: bench-train bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
+.PHONY: bench-train bench-packing bench-loss-head bench-cold bench-qlora-loss bench-training bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
  bench-load bench-memory bench-curves bench-serving performance

@@ -4,6 +4,8 @@
 # Runs ctest and ends with one plain line, "N passed, N failed", alone on its line; the exit code is
 # ctest's. That no test was found counts as a failure.
 set -uo pipefail
+# Tests run beside each other: a team of threads that waits spinning would take their cores.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 folder=$1
 shift
 log=$(mktemp)

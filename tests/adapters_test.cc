@@ -24,6 +24,7 @@ namespace engine::tests {
 namespace {
 
 using nlohmann::json;
+using testing::AllOf;
 using testing::HasSubstr;
 using Sequence = Serving::Sequence;
 using Part = Serving::Part;
@@ -325,6 +326,52 @@ TEST_F(AdapterChains, NumbersFollowTheChain) {
   EXPECT_EQ(chain->At("second").AdapterNumber("law"), 2u);
 }
 
+// Puts at a site what calls what stood there and says nothing of it.
+struct Opaque {
+  uint32_t site;
+  const engine_site_impl* base = nullptr;
+
+  static engine_status* Plan(void* self, const engine_model*, const engine_diff* diff) {
+    return diff->replace(diff->self, static_cast<Opaque*>(self)->site, Str("opaque"), 0, 0);
+  }
+  static engine_status* Rewrite(void* self, engine_model* of, uint32_t site,
+                                engine_site_impl* out) {
+    static_cast<Opaque*>(self)->base = &model::FromC(of)->impl(site);
+    out->struct_size = sizeof *out;
+    out->self = self;
+    out->forward = [](void* mine, engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
+                      AtenTensorHandle* to, uint32_t n_out) -> engine_status* {
+      const engine_site_impl* base = static_cast<Opaque*>(mine)->base;
+      return base->forward(base->self, pass, in, n_in, to, n_out);
+    };
+    out->extension = [](void*, const char*) -> const void* { return nullptr; };
+    out->destroy = [](void*) {};
+    return nullptr;
+  }
+};
+
+TEST_F(AdapterChains, WhatIsServedWholeCannotBeChosen) {
+  const engine_transform_vtable table = {sizeof table,     0,       &Opaque::Plan,
+                                         &Opaque::Rewrite, nullptr, nullptr};
+  const auto named = Made(Both(Named("rank: 2", "tone"), "lora { rank: 4 }"));
+  const auto unnamed = Made(Both("lora { rank: 2 }", "checkpoint { }"));
+  for (const char* site : {"model.layers.1.mlp.up_proj", "model.layers.1.mlp"}) {
+    for (Chain* chain : {named.get(), unnamed.get()}) {
+      const model::Model& model = chain->At("second");
+      std::shared_ptr<model::Model> over;
+      ASSERT_STATUS_OK(
+          model.Apply(&table, std::make_shared<Opaque>(Opaque{model.FindSite(site)}), "it", &over));
+      EXPECT_EQ(over->adapters(), model.adapters());
+      const Status status = over->Prepare();
+      EXPECT_EQ(status.ok(), chain == unnamed.get()) << site << ": " << status.message();
+      if (chain == named.get()) {
+        EXPECT_THAT(std::string(status.message()),
+                    AllOf(HasSubstr("has adapter 'tone'"), HasSubstr("cannot choose")));
+      }
+    }
+  }
+}
+
 // --- training ------------------------------------------------------------------------------------
 
 // Two named branches are together the one branch that has both their halves.
@@ -415,13 +462,14 @@ class AdapterRequests : public AdapterChains {
   }
   // Answers to requests, over a model made by `chain`, which ends in "second".
   std::vector<json> Run(const std::string& chain, const std::vector<json>& requests, bool serial,
-                        Status* status = nullptr) {
+                        Status* status = nullptr, int at_once = 64) {
     const std::string in = Path("in"), out = Path("out" + std::to_string(++runs_));
     std::ofstream file(in);
     for (const json& r : requests) file << r.dump() << "\n";
     file.close();
     const Status ran = RunPipeline(
-        chain + On("model", "second", "kv_cache { budget: \"8MiB\" }") +
+        "limits { max_in_flight: " + std::to_string(at_once) + " }\n" + chain +
+        On("model", "second", "kv_cache { budget: \"8MiB\" }") +
         "node { name: \"ask\"  jsonl_source { path: \"" + in +
         "\" }  out: \"TEXT:text\"  out: \"BAD:bad\" }\n"
         "node { name: \"encode\"  tokenize { chat: false }  use: \"model\"  in: \"text\"  "
@@ -525,7 +573,7 @@ TEST_F(AdapterRequests, SessionsGoOnUnderTheirAdapter) {
       Run(all,
           {Request("one two", "tone", "s"), Request("one two", "law", "s"),
            Request(" three", "tone", "s"), Request(" three", "law", "s")},
-          false);
+          false, nullptr, /*at_once=*/1);
   ASSERT_EQ(answers.size(), 4u);
   for (size_t i : {0u, 1u}) {
     std::vector<int32_t> history = answers[i]["prompt_ids"];

@@ -2,7 +2,11 @@
 // may differ, and in F32 against F64.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "engine/model/autograd.h"
 #include "engine/model/extensions.h"
+#include "engine/model/train_ops.h"
 #include "engine/torch_ops.h"
 #include "tests/support.h"
 #include "tests/trained.h"
@@ -86,6 +90,80 @@ TEST(FusedBugs, AScaleThatIsLostIsNoticed) {
       model.impl(model.FindSite("model.layers.2.mlp.up_proj")), ENGINE_EXT_LOW_RANK));
   low->scale *= 1.01;
   EXPECT_GT(Distance(Train(&model), want), 1e-5);
+}
+
+// --- over int8 (T-15) ----------------------------------------------------------------------------
+
+// What an int8 linear is worth: its rows differ from the dense ones by at most half a step, and
+// gradients through it are those through its dequantized weight.
+TEST(OverInt8, GradientsAreThoseOfTheDequantizedWeight) {
+  TempFolder folder;
+  WriteToyModel(folder.Path("toy"));
+  for (const char* scheme : {"", "scheme: PER_CHANNEL"}) {
+    Chain chain(Base(folder.Path("toy")) +
+                On("small", "base", std::string("int8 { ") + scheme + " }"));
+    ASSERT_TRUE(chain.status().ok()) << chain.status().message();
+    const std::string name = "model.layers.1.mlp.up_proj.weight";
+    const model::Param& small = *chain.At("small").FindParam(name);
+    ASSERT_NE(small.packed, nullptr);
+    const int64_t out = small.rows(), in = small.columns();
+    std::vector<float> dense(static_cast<size_t>(in)), rounded(dense);
+    for (int64_t r = 0; r < out; ++r) {
+      ASSERT_TRUE(chain.At("base")
+                      .ReadRows(*chain.At("base").FindParam(name), r, r + 1, dense.data())
+                      .ok());
+      small.packed->GetRow(r, rounded.data());
+      const int64_t group = small.packed->group_size();
+      for (int64_t first = 0; first < in; first += group) {
+        float top = 0;
+        const int64_t last = std::min(in, first + group);
+        for (int64_t k = first; k < last; ++k) {
+          top = std::max(top, std::abs(dense[static_cast<size_t>(k)]));
+        }
+        // Half a step, and what the scale itself loses in half precision.
+        const float bound = top / 127.0f * (0.5f + 127.0f / 2048.0f);
+        for (int64_t k = first; k < last; ++k) {
+          const auto at = static_cast<size_t>(k);
+          ASSERT_LE(std::abs(dense[at] - rounded[at]), bound) << r << ", " << k;
+        }
+      }
+    }
+    const auto waves = [](const ops::Ints& sizes, double phase) {
+      const ops::Tensor t = ops::Empty(sizes, ENGINE_F32);
+      for (int64_t i = 0; i < t.numel(); ++i) {
+        ops::Data<float>(t)[i] = static_cast<float>(std::sin(0.7 * static_cast<double>(i) + phase));
+      }
+      return t;
+    };
+    // Gradients of x, A and B for a fixed gradient of y.
+    const auto gradients = [&](bool packed) {
+      const ops::Tensor x = waves({7, in}, 0), a = waves({3, in}, 1), b = waves({out, 3}, 2);
+      for (const ops::Tensor& leaf : {x, a, b}) ops::SetRequiresGrad(leaf, true);
+      model::LinearParts parts;
+      if (packed) {
+        parts.packed = small.packed;
+      } else {
+        std::optional<ops::Tensor> weight;
+        EXPECT_TRUE(chain.At("small").DenseTensor(small, &weight).ok());
+        parts.weight = *weight;
+      }
+      parts.a = a;
+      parts.b = b;
+      parts.scale = 2;
+      const ops::Tensor y = model::FusedLinears(x, {parts})[0];
+      const ops::Tensor sum = ops::Sum(ops::Mul(y, waves({7, out}, 3)));
+      EXPECT_EQ(model::AutogradHost()->backward(sum.get(), nullptr), nullptr);
+      std::vector<float> all;
+      for (const ops::Tensor& leaf : {x, a, b}) {
+        AtenTensorHandle handle = nullptr;
+        EXPECT_EQ(model::AutogradHost()->grad_of(leaf.get(), &handle), nullptr);
+        const ops::Tensor grad = ops::Contiguous(ops::Tensor(handle));
+        all.insert(all.end(), ops::Data<float>(grad), ops::Data<float>(grad) + grad.numel());
+      }
+      return all;
+    };
+    EXPECT_EQ(gradients(true), gradients(false));
+  }
 }
 
 }  // namespace
