@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,13 @@ std::string WrongCommand(const CLI::App& app, const std::string& word) {
   return "there is no command " + engine::graph::Quote(word) + "; " +
          engine::graph::DidYouMean(word, commands, "commands");
 }
+
+// LibTorch's team of threads (libgomp's) spins for milliseconds after each of its loops, on the
+// cores that the kernels' own pool then wants. libgomp reads how long when it is loaded, so this
+// has to come before every library's constructors. A value that is set already stays.
+void SpinBriefly(int, char**, char**) { setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0); }
+__attribute__((section(".preinit_array"), used)) void (*const spin_briefly)(int, char**,
+                                                                            char**) = &SpinBriefly;
 
 }  // namespace
 

@@ -452,6 +452,34 @@ TEST_F(RulesTest, CallsAtOnceKeepTheOrderOfTheStream) {
   EXPECT_LE(most.load(), 3);
 }
 
+// A node that puts calls off sees the packets of its streams in the order in which they were taken:
+// one call enters after the other, even where several may be under way.
+TEST_F(RulesTest, CallsOfAnyEnterOneAfterTheOther) {
+  for (int round = 0; round < 20; ++round) {
+    Graph g;
+    g.executors = {{"default", 3, true}};
+    std::atomic<int> inside = 0;
+    std::vector<int64_t> seen, got;
+    g.AddSource("s", 100);
+    NodeSpec& any = g.Add("any", 1, 1, [&](Call c) {
+      EXPECT_EQ(++inside, 1);
+      Sleep(static_cast<int>((c.in() * 7919) % 50));
+      seen.push_back(c.in());
+      --inside;
+      return c.Emit(0, c.in());
+    });
+    any.policy = Policy::kAny;
+    any.emission = Emission::kMany;
+    any.max_in_flight = 3;
+    g.AddSink("t", &got);
+    g.Connect("s", "any", 4);
+    g.Connect("any", "t", 4);
+    EXPECT_TRUE(Go(&g).ok());
+    EXPECT_EQ(seen, Numbers(0, 100));
+    EXPECT_EQ(got.size(), 100u);
+  }
+}
+
 // What one call emitted beyond the room goes out before what the next call emits.
 TEST_F(RulesTest, TheOutboxOfOneCallGoesBeforeTheNextCall) {
   for (int round = 0; round < 50; ++round) {

@@ -158,6 +158,7 @@ void Run::Lane(uint32_t executor) {
     engine_call* call = Begin(index);
     Touch(index);
     if (call->skip) {
+      --nodes_[call->node]->inside;
       Finish(call);
     } else {
       for (uint32_t i = 0; i < lanes_.size(); ++i) WakeLanes(i, 0);
@@ -197,7 +198,9 @@ uint64_t Run::Process(engine_call* call, uint32_t index) {
 
 void Run::Returned(engine_call* call) {
   call->returned = true;
-  if (!call->deferred.load() || call->completed) Finish(call);
+  --nodes_[call->node]->inside;
+  if (!call->deferred.load() || call->completed) return Finish(call);
+  Touch(call->node);
 }
 
 void Run::Completed(engine_call* call) {

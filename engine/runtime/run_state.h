@@ -72,6 +72,7 @@ struct Run::NodeState {
   std::vector<Output> outputs;
   std::vector<Room> rooms;  // for one packet on each output
   uint32_t in_flight = 0;
+  uint32_t inside = 0;      // of them, those that have not come back (put off or not)
   uint32_t generating = 0;  // calls without input under way
   uint64_t next_ticket = 0, commit_ticket = 0;
   uint64_t next_key = 0;                  // of calls that begin a key domain

@@ -69,6 +69,8 @@ bool Run::Ready(const NodeState& node) const {
   if (node.closed || node.in_flight >= spec.max_in_flight || state_ == RunState::kCancelled) {
     return false;
   }
+  // Packets of several streams come into a node in the order in which they were taken.
+  if (spec.policy == Policy::kAny && node.inside != 0) return false;
   return (InputsReady(node) || IsGenerator(node)) && HasRoom(node);
 }
 
@@ -179,6 +181,7 @@ engine_call* Run::Begin(uint32_t index) {
   call->group = 0;
   call->resources = spec.resources;
   ++node.in_flight;
+  ++node.inside;
   ++running_;
   // Room for one packet on each output is held until the commit.
   for (const OutputSpec& output : spec.outputs) {

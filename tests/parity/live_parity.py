@@ -61,7 +61,7 @@ def compare(name, ours, theirs, margins, least=1e-3):
             return i
         if a != b:
             sys.exit(f"{name}: token {i} is {a}, transformers has {b} (margin {margin})")
-    return len(theirs)
+    return min(len(ours), len(theirs))
 
 
 def compare_curve(name, engine, source, model_path, at, steps, bound, theirs, ours):
