@@ -181,7 +181,13 @@ void Quantize(const float* x, int64_t count, int64_t group, int8_t* q, float* sc
       bad += x[i] * 0.0f;
     }
     *scales = top / 127.0f + bad;
-    const float inverse = top > 0 && bad == 0 ? 127.0f / top : 0.0f;
+    if (!(top > 0) || bad != 0) {
+      // Zeros, or what is not finite, whose scale says so: no number of it may become a code.
+      for (int64_t i = first; i < end; ++i) q[i] = 0;
+      *sums = 0;
+      continue;
+    }
+    const float inverse = 127.0f / top;
     typename V::I sum = V::ZeroI();
     for (int64_t i = first; i < vectors; i += kL) {
       const auto codes = V::ToInt(V::Round(V::Mul(V::Load(x + i), V::Set1(inverse))));
