@@ -5,25 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
+#include "engine/kernels/testing.h"
 
 namespace engine::kernels {
 namespace {
 
 using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
-
-Floats Random(int64_t count, uint32_t seed) {
-  std::mt19937 gen(seed);
-  std::normal_distribution<float> normal;
-  Floats v(static_cast<size_t>(count));
-  for (float& x : v) x = normal(gen);
-  return v;
-}
 
 struct Shape {
   int64_t heads, kv_heads, head_dim;

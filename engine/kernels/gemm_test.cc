@@ -4,22 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
+#include "engine/kernels/testing.h"
 
 namespace engine::kernels {
 namespace {
-
-std::vector<float> Random(int64_t count, uint32_t seed) {
-  std::mt19937 gen(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> v(static_cast<size_t>(count));
-  for (float& x : v) x = normal(gen);
-  return v;
-}
 
 struct Operand {
   int64_t in;

@@ -12,18 +12,11 @@
 #include "engine/kernels/isa.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
+#include "engine/kernels/testing.h"
 #include "engine/util.hpp"
 
 namespace engine::kernels {
 namespace {
-
-std::vector<float> Random(int64_t count, uint32_t seed) {
-  std::mt19937 gen(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> v(static_cast<size_t>(count));
-  for (float& x : v) x = normal(gen);
-  return v;
-}
 
 // A packed matrix of random weights, by name of its format.
 std::shared_ptr<PackedMatrix> Pack(const std::string& format, int64_t out, int64_t in,
@@ -121,20 +114,7 @@ std::vector<double> Activations(const PackedMatrix& m, const float* x) {
   return out;
 }
 
-class Roads : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    const Isa before = ActiveIsa();
-    if (!ForceIsa(GetParam()).ok()) GTEST_SKIP() << "this machine has no " << GetParam();
-    restore_ = IsaName(before);
-  }
-  void TearDown() override {
-    if (!restore_.empty()) {
-      EXPECT_TRUE(ForceIsa(restore_).ok());
-    }
-  }
-  std::string restore_;
-};
+class Roads : public EachRoad {};
 
 struct Shape {
   int64_t out, in;

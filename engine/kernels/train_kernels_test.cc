@@ -4,25 +4,16 @@
 
 #include <cmath>
 #include <functional>
-#include <random>
 #include <vector>
 
-#include "engine/kernels/isa.h"
 #include "engine/kernels/road.h"
+#include "engine/kernels/testing.h"
 
 namespace engine::kernels {
 namespace {
 
 using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
-
-Floats Random(int64_t count, uint32_t seed) {
-  std::mt19937 gen(seed);
-  std::normal_distribution<float> normal;
-  Floats v(static_cast<size_t>(count));
-  for (float& x : v) x = normal(gen);
-  return v;
-}
 
 // d f / d x by central differences.
 Doubles Slopes(const Floats& x, const std::function<double(const Doubles&)>& f) {
@@ -43,20 +34,7 @@ void ExpectNear(const Floats& got, const Doubles& want, double bound) {
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], bound) << "at " << i;
 }
 
-class TrainKernels : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    const Isa before = ActiveIsa();
-    if (!ForceIsa(GetParam()).ok()) GTEST_SKIP() << "this machine has no " << GetParam();
-    restore_ = IsaName(before);
-  }
-  void TearDown() override {
-    if (!restore_.empty()) {
-      EXPECT_TRUE(ForceIsa(restore_).ok());
-    }
-  }
-  std::string restore_;
-};
+class TrainKernels : public EachRoad {};
 
 TEST_P(TrainKernels, RmsNormGradient) {
   for (const int64_t width : {1, 19, 64, 77}) {

@@ -1,5 +1,5 @@
 // The host's engine.autograd/1 and what else needs LibTorch's own C++ headers. Few files include
-// them (autograd.cc, loss.cc, train_ops.cc, train_products.cc): they cost half a minute a file.
+// them (autograd.cc, loss.cc and those that begin with train_): they cost half a minute a file.
 #ifndef ENGINE_MODEL_AUTOGRAD_H_
 #define ENGINE_MODEL_AUTOGRAD_H_
 

@@ -1,20 +1,12 @@
 #include "engine/model/loss.h"
 
-#include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/inductor/aoti_torch/utils.h>
-
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
+#include "engine/model/train_nodes.h"
 #include "engine/model/train_products.h"
 
 namespace engine::model {
 namespace {
-
-using at::Tensor;
-using torch::autograd::variable_list;
 
 // A loss whose gradients are known already; they wait for the one that it is scaled by.
 struct LossNode : torch::autograd::Node {
@@ -37,13 +29,6 @@ void Tie(const variable_list& edges, variable_list grads, Tensor* loss) {
   node->set_next_edges(torch::autograd::collect_next_edges(edges));
   node->grads = std::move(grads);
   torch::autograd::set_history(*loss, node);
-}
-
-Tensor ToAten(const torch::stable::Tensor& t) {
-  return *torch::aot_inductor::tensor_handle_to_tensor_pointer(t.get());
-}
-torch::stable::Tensor ToStable(const Tensor& t) {
-  return torch::stable::Tensor(torch::aot_inductor::new_tensor_handle(Tensor(t)));
 }
 
 // Losses of rows of logits [M, vocab], which become their gradient where `record` says so.

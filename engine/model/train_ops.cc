@@ -1,100 +1,13 @@
 #include "engine/model/train_ops.h"
 
-#include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
-#include <torch/csrc/inductor/aoti_torch/utils.h>
-
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
+#include "engine/model/train_nodes.h"
 #include "engine/model/train_products.h"
 #include "engine/philox.hpp"
 
 namespace engine::model {
 namespace {
-
-using at::Tensor;
-using torch::autograd::SavedVariable;
-using torch::autograd::variable_list;
-
-// The pieces that rows are shared out in; sums over rows go by them, so that threads change no bit.
-constexpr int64_t kRowsTogether = 64;
-
-Tensor ToAten(const torch::stable::Tensor& t) {
-  return *torch::aot_inductor::tensor_handle_to_tensor_pointer(t.get());
-}
-torch::stable::Tensor ToStable(const Tensor& t) {
-  return torch::stable::Tensor(torch::aot_inductor::new_tensor_handle(Tensor(t)));
-}
-
-Tensor AsRows(const Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
-
-std::vector<int64_t> SizesWith(const Tensor& x, int64_t last) {
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = last;
-  return sizes;
-}
-
-bool Autocast() { return at::autocast::is_autocast_enabled(at::kCPU); }
-
-// What products on x run in.
-at::ScalarType ProductType(const Tensor& x) {
-  return Autocast() && x.scalar_type() != at::kDouble ? at::autocast::get_autocast_dtype(at::kCPU)
-                                                      : x.scalar_type();
-}
-
-// True for what the element-wise kernels take, bf16 by way of a row in float.
-bool OnRows(const Tensor& t) {
-  return t.device().is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
-}
-
-// Rows of a contiguous tensor as floats: in place, or through a buffer.
-class Rows {
- public:
-  explicit Rows(const Tensor& t)
-      : width_(t.size(-1)), narrow_(t.scalar_type() == at::kBFloat16), data_(t.data_ptr()) {}
-  const float* Read(int64_t row, std::vector<float>* buffer) const {
-    if (!narrow_) return static_cast<float*>(data_) + row * width_;
-    buffer->resize(static_cast<size_t>(width_));
-    const uint16_t* from = static_cast<uint16_t*>(data_) + row * width_;
-    for (int64_t i = 0; i < width_; ++i)
-      (*buffer)[static_cast<size_t>(i)] = kernels::FromBf16(from[i]);
-    return buffer->data();
-  }
-  float* Write(int64_t row, std::vector<float>* buffer) const {
-    if (!narrow_) return static_cast<float*>(data_) + row * width_;
-    buffer->resize(static_cast<size_t>(width_));
-    return buffer->data();
-  }
-  void Done(int64_t row, const float* values) const {
-    if (narrow_) {
-      kernels::ActiveRoad().to_bf16(values, width_, static_cast<uint16_t*>(data_) + row * width_);
-    }
-  }
-
- private:
-  const int64_t width_;
-  const bool narrow_;
-  void* const data_;
-};
-
-bool Recording(const variable_list& inputs) {
-  if (!at::GradMode::is_enabled()) return false;
-  for (const Tensor& t : inputs) {
-    if (t.defined() && t.requires_grad()) return true;
-  }
-  return false;
-}
-
-// Ties outputs to a node whose edges are the inputs; an undefined input is no edge.
-template <typename Node>
-void Record(const c10::intrusive_ptr<Node>& node, const variable_list& inputs,
-            variable_list* outputs) {
-  node->set_next_edges(torch::autograd::collect_next_edges(inputs));
-  for (Tensor& t : *outputs) torch::autograd::set_history(t, node);
-}
 
 // --- norm ----------------------------------------------------------------------------------------
 
@@ -293,20 +206,6 @@ struct Turn {
   }
 };
 
-// Keeps tensors from forward to backward as SavedVariables, which notice changes in between.
-struct Saved {
-  std::vector<SavedVariable> list;
-  void Keep(const Tensor& t) { list.emplace_back(t, false); }
-  variable_list Take() const {
-    variable_list out;
-    for (const SavedVariable& s : list) out.push_back(s.unpack());
-    return out;
-  }
-  void Drop() {
-    for (SavedVariable& s : list) s.reset_data();
-  }
-};
-
 Tensor SumUp(const ProductSum& products, const Tensor& dropped, const Tensor& like) {
   Tensor dx = products.Run();
   if (dropped.defined()) dx = dx + dropped;
@@ -426,46 +325,6 @@ struct MlpNode : torch::autograd::Node {
   }
 };
 
-struct AttentionNode : torch::autograd::Node {
-  Saved saved;  // q, k, v
-  Tensor out, log_sums;
-  std::vector<kernels::CausalStretch> stretches;
-  int64_t head_dim = 0;
-
-  std::string name() const override { return "EngineAttention"; }
-  void release_variables() override {
-    saved.Drop();
-    out = log_sums = Tensor();
-  }
-  static kernels::CausalArgs Args(const variable_list& qkv, int64_t head_dim,
-                                  const std::vector<kernels::CausalStretch>& stretches) {
-    return {qkv[0].size(1) / head_dim,
-            qkv[1].size(1) / head_dim,
-            head_dim,
-            stretches,
-            qkv[0].const_data_ptr<float>(),
-            qkv[1].const_data_ptr<float>(),
-            qkv[2].const_data_ptr<float>()};
-  }
-  variable_list apply(variable_list&& grads) override {
-    const at::NoGradGuard no_grad;
-    const variable_list kept = saved.Take();
-    variable_list rows;
-    for (const Tensor& t : kept) rows.push_back(AsRows(t).to(at::kFloat));
-    const Tensor dout = AsRows(grads[0]).to(at::kFloat), y = out.to(at::kFloat);
-    Tensor dq = at::empty_like(rows[0]), dk = at::zeros_like(rows[1]), dv = at::zeros_like(rows[2]);
-    kernels::CausalBackward(Args(rows, head_dim, stretches), y.const_data_ptr<float>(),
-                            log_sums.const_data_ptr<float>(), dout.const_data_ptr<float>(),
-                            dq.mutable_data_ptr<float>(), dk.mutable_data_ptr<float>(),
-                            dv.mutable_data_ptr<float>());
-    variable_list result = {dq, dk, dv};
-    for (size_t i = 0; i < 3; ++i) {
-      result[i] = result[i].to(kept[i].scalar_type()).view(kept[i].sizes());
-    }
-    return result;
-  }
-};
-
 Tensor GateForward(const Tensor& gate, const Tensor& up) {
   if (!OnRows(gate)) {
     const auto wide = gate.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -574,38 +433,6 @@ torch::stable::Tensor FusedMlp(const torch::stable::Tensor& stable_x, const Line
     Record(node, inputs, &outputs);
   }
   return ToStable(outputs[0]);
-}
-
-bool FusedAttention(const torch::stable::Tensor& q, const torch::stable::Tensor& k,
-                    const torch::stable::Tensor& v, int64_t head_dim,
-                    const std::vector<kernels::CausalStretch>& stretches,
-                    std::optional<torch::stable::Tensor>* out) {
-  const variable_list inputs = {ToAten(q), ToAten(k), ToAten(v)};
-  for (const Tensor& t : inputs) {
-    if (!OnRows(t)) return false;
-  }
-  auto node = c10::make_intrusive<AttentionNode>();
-  node->stretches = stretches;
-  node->head_dim = head_dim;
-  variable_list outputs;
-  {
-    const at::NoGradGuard no_grad;
-    variable_list rows;
-    for (const Tensor& t : inputs) rows.push_back(AsRows(t).to(at::kFloat));
-    Tensor wide = at::empty_like(rows[0]);
-    node->log_sums = at::empty({rows[0].size(0), rows[0].size(1) / head_dim}, rows[0].options());
-    kernels::CausalForward(AttentionNode::Args(rows, head_dim, stretches),
-                           wide.mutable_data_ptr<float>(),
-                           node->log_sums.mutable_data_ptr<float>());
-    node->out = wide.to(inputs[0].scalar_type());
-    outputs.push_back(node->out.view(inputs[0].sizes()));
-  }
-  if (Recording(inputs)) {
-    for (const Tensor& t : inputs) node->saved.Keep(t);
-    Record(node, inputs, &outputs);
-  }
-  *out = ToStable(outputs[0]);
-  return true;
 }
 
 torch::stable::Tensor FusedDropout(const torch::stable::Tensor& x, const Dropout& how) {

@@ -6,7 +6,7 @@
 set -euo pipefail
 build=$1
 declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE [batcher]=NONE [speculate]=NONE [traffic]=NONE
-                  [trainer]=STABLE [data]=NONE)
+                  [trainer]=STABLE [trainable]=STABLE [precision]=STABLE [data]=NONE)
 failures=0
 complain() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }
 
