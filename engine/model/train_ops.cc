@@ -127,7 +127,7 @@ struct Linear {
     a = ToAten(*parts.a);
     b = ToAten(*parts.b);
   }
-  // What autograd leads to, in the order of Gradients.
+  // What autograd leads to, in the order of ToParams.
   void Edges(variable_list* edges) const { edges->insert(edges->end(), {weight, a, b}); }
 
   Tensor Forward(const Tensor& x) {
@@ -150,24 +150,33 @@ struct Linear {
   // What Backward needs of Forward on silu(gate) * up; the values of the result are anything.
   Tensor ForwardLow(const Tensor& gate, const Tensor& up);
 
-  // Adds what dy [N, out] means for x to `dx`, and gives the gradients of weight, a and b.
-  void Backward(const Tensor& x, const Tensor& dy, bool x_too, bool weight_too, ProductSum* dx,
-                Tensor* dropped, variable_list* grads) const {
-    if (x_too) dx->Add(dy, packed != nullptr ? Unpacked(*packed, dy.scalar_type()) : weight, true);
+  // dy·B, [N, rank], without the scale; undefined without a branch.
+  Tensor Back(const Tensor& dy) const { return a.defined() ? Times(dy, b, true) : Tensor(); }
+  // Adds what dy [N, out] means for x to `dx`; what is dropped of it to `dropped`.
+  void ToInput(const Tensor& dy, const Tensor& back, ProductSum* dx, Tensor* dropped) const {
+    dx->Add(dy, packed != nullptr ? Unpacked(*packed, dy.scalar_type()) : weight, true);
+    if (!a.defined()) return;
+    if (dropout.p == 0) return dx->Add(back, a, true, scale);
+    const Tensor part = Drop(Times(back, a, true), dropout) * scale;
+    *dropped = dropped->defined() ? *dropped + part : part;
+  }
+  // Appends the gradients of weight, a and b.
+  void ToParams(const Tensor& x, const Tensor& dy, const Tensor& back, bool weight_too,
+                variable_list* grads) const {
     grads->push_back(weight_too ? RowsProduct(dy, x).to(weight.scalar_type()) : Tensor());
     if (!a.defined()) {
       grads->insert(grads->end(), 2, Tensor());
       return;
     }
-    const Tensor back = Times(dy, b, true);  // [N, rank], without the scale
-    const bool dropping = dropout.p > 0;
-    const Tensor da = RowsProduct(back, dropping ? Drop(x, dropout) : x);
+    const Tensor da = RowsProduct(back, dropout.p > 0 ? Drop(x, dropout) : x);
     grads->push_back((da * scale).to(a.scalar_type()));
     grads->push_back((RowsProduct(dy, low) * scale).to(b.scalar_type()));
-    if (!x_too) return;
-    if (!dropping) return dx->Add(back, a, true, scale);
-    const Tensor part = Drop(Times(back, a, true), dropout) * scale;
-    *dropped = dropped->defined() ? *dropped + part : part;
+  }
+  void Backward(const Tensor& x, const Tensor& dy, bool x_too, bool weight_too, ProductSum* dx,
+                Tensor* dropped, variable_list* grads) const {
+    const Tensor back = Back(dy);
+    ToParams(x, dy, back, weight_too, grads);
+    if (x_too) ToInput(dy, back, dx, dropped);
   }
 };
 
@@ -263,37 +272,25 @@ struct MlpNode : torch::autograd::Node {
     const Tensor x = AsRows(kept[0]).to(type), gate = kept[10], up = kept[11];
     const Tensor dy = AsRows(grads[0]);
     const bool x_too = task_should_compute_output(0);
-    // h is needed for the gradients of down, its own gradient for those of gate and up.
-    ProductSum to_h;
-    Tensor dropped, h;
     const Linear& down = linears[2];
-    variable_list down_grads;
-    {
-      ProductSum first;
-      first.Add(dy, down.packed != nullptr ? Unpacked(*down.packed, dy.scalar_type()) : down.weight,
-                true);
-      if (down.a.defined() && down.dropout.p == 0) {
-        first.Add(Times(dy, down.b, true), down.a, true, down.scale);
-      }
-      Tensor dh = first.Run();
-      if (down.a.defined() && down.dropout.p > 0) {
-        dh += Drop(Times(Times(dy, down.b, true), down.a, true), down.dropout) * down.scale;
-      }
-      h = at::empty_like(gate);
-      Tensor dup = at::empty_like(gate);
-      GateBackward(gate, up, &dh, &h, &dup);
-      ProductSum unused;
-      Tensor none;
-      down.Backward(h, dy, false, task_should_compute_output(7), &unused, &none, &down_grads);
-      h = Tensor();
-      variable_list result(1);
-      ProductSum dx;
-      linears[0].Backward(x, dh, x_too, task_should_compute_output(1), &dx, &dropped, &result);
-      linears[1].Backward(x, dup, x_too, task_should_compute_output(4), &dx, &dropped, &result);
-      result.insert(result.end(), down_grads.begin(), down_grads.end());
-      if (x_too) result[0] = SumUp(dx, dropped, kept[0]);
-      return result;
-    }
+    const Tensor back = down.Back(dy);
+    ProductSum to_h;
+    Tensor dropped_h;
+    down.ToInput(dy, back, &to_h, &dropped_h);
+    Tensor dh = to_h.Run();
+    if (dropped_h.defined()) dh += dropped_h;
+    Tensor h = at::empty_like(gate), dup = at::empty_like(gate);
+    GateBackward(gate, up, &dh, &h, &dup);
+    variable_list down_grads, result(1);
+    down.ToParams(h, dy, back, task_should_compute_output(7), &down_grads);
+    h = Tensor();
+    ProductSum dx;
+    Tensor dropped;
+    linears[0].Backward(x, dh, x_too, task_should_compute_output(1), &dx, &dropped, &result);
+    linears[1].Backward(x, dup, x_too, task_should_compute_output(4), &dx, &dropped, &result);
+    result.insert(result.end(), down_grads.begin(), down_grads.end());
+    if (x_too) result[0] = SumUp(dx, dropped, kept[0]);
+    return result;
   }
 
   // h again; dh becomes the gradient of gate.

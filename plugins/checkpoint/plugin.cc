@@ -58,8 +58,8 @@ class Budget {
         choices_.erase(at);
         return status;
       }
-      costs.push_back({block.input_bytes * rows, block.saved_bytes * rows, mlp.input_bytes * rows,
-                       mlp.saved_bytes * rows, block.replay_flops * rows, mlp.replay_flops * rows});
+      costs.push_back({block.input_bytes * rows, block.saved_bytes * rows, mlp.saved_bytes * rows,
+                       block.replay_flops * rows, mlp.replay_flops * rows});
     }
     at->second = Solve(costs, bytes_);
     const auto mib = [](double bytes) { return static_cast<int64_t>(bytes / 1048576 + 0.999); };

@@ -10,9 +10,9 @@ namespace engine::checkpoint {
 
 // Of a block and of the MLP in it, for one batch.
 struct BlockCost {
-  double input = 0, saved = 0;          // bytes, as engine_site_cost has them
-  double mlp_input = 0, mlp_saved = 0;  // of which the MLP has
-  double flops = 0, mlp_flops = 0;      // to compute them again
+  double input = 0, saved = 0;      // bytes, as engine_site_cost has them
+  double mlp_saved = 0;             // of which the MLP has
+  double flops = 0, mlp_flops = 0;  // to compute them again
 };
 
 struct Choice {

@@ -6,9 +6,7 @@
 namespace engine::checkpoint {
 namespace {
 
-std::vector<BlockCost> Blocks(size_t n) {
-  return std::vector<BlockCost>(n, {10, 100, 12, 40, 50, 30});
-}
+std::vector<BlockCost> Blocks(size_t n) { return std::vector<BlockCost>(n, {10, 100, 40, 50, 30}); }
 
 double Kept(const std::vector<BlockCost>& costs, const Choice& c) {
   double kept = 0;
