@@ -15,6 +15,10 @@ endforeach()
 add_library(engine_warnings INTERFACE)
 target_compile_options(engine_warnings INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion
                                                  -Werror)
+if(ENGINE_ABI_NEXT_MINOR)
+  # Initializers were written before the members that the rehearsal adds.
+  target_compile_options(engine_warnings INTERFACE -Wno-missing-field-initializers)
+endif()
 
 if(ENGINE_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer

@@ -1,6 +1,7 @@
 // Several named adapters over one model: each sequence of a step is computed with the one it chose,
 // to the bit as if the model had no other; pages and sessions never pass from one to another; what
-// was trained under names is saved, loaded and served under them.
+// was trained under names is saved, loaded and served under them. How requests choose is tested in
+// adapter_requests_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -15,7 +16,7 @@
 #include "engine/model/formats/safetensors.h"
 #include "engine/model/formats/test_model.h"
 #include "engine/torch_ops.h"
-#include "tests/process.h"
+#include "tests/adapter_chains.h"
 #include "tests/serving.h"
 #include "tests/support.h"
 #include "tests/trained.h"
@@ -34,11 +35,6 @@ constexpr char kLaw[] =
     "rank: 6 alpha: 9 dora: true targets: \"o_proj\" targets: \"v_proj\" "
     "targets: \"down_proj\" targets: \"gate_proj\"";
 constexpr char kCache[] = "kv_cache { budget: \"16MiB\" }";
-const std::vector<std::string> kNames = {"", "tone", "law"};  // by number
-
-std::string Named(const std::string& options, const std::string& name) {
-  return "lora { " + options + " name: \"" + name + "\" }";
-}
 
 std::string Unnamed(const std::string& options) { return "lora { " + options + " }"; }
 
@@ -84,12 +80,6 @@ std::vector<int32_t> Prompt(uint32_t seed, uint32_t count) {
     tokens.push_back(static_cast<int32_t>(((i + seed) * 7919 + 13) % 300));
   }
   return tokens;
-}
-
-std::unique_ptr<Chain> Made(const std::string& text) {
-  auto chain = std::make_unique<Chain>(text);
-  if (!chain->status().ok()) throw std::runtime_error(std::string(chain->status().message()));
-  return chain;
 }
 
 // --- one step, many adapters ---------------------------------------------------------------------
@@ -265,31 +255,6 @@ TEST_P(Adapters, ASessionBelongsToItsAdapter) {
 
 // --- what is refused -----------------------------------------------------------------------------
 
-class AdapterChains : public testing::Test {
- protected:
-  AdapterChains() { WriteToyModel(Path("toy")); }
-  std::string Path(const std::string& name) const { return folder_.Path(name); }
-  std::string Both(const std::string& first, const std::string& second,
-                   const std::string& load = "") const {
-    return Base(Path("toy"), load) + On("first", "base", first) + On("second", "first", second);
-  }
-  // Trains all that `chain` ends in ("second") for two steps, into the folder `name`.
-  Status Train(const std::string& chain, const std::string& name) const {
-    return RunPipeline(chain +
-                       "node { name: \"data\" dataset { path: \"" ENGINE_SOURCE_DIR
-                       "/LICENSE\" shape: TEXT shuffle: false epochs: 0 sequence: 48 batch: 2 } "
-                       "use: \"second\" out: \"batches\" }\n"
-                       "node { name: \"train\" trainer { lr: 3e-2 steps: 2 out: \"" +
-                       Path(name) +
-                       "\" } in: \"batches\" use: \"second\" out: \"steps\" }\n"
-                       "node { name: \"log\" train_log { path: \"" +
-                       Path(name + ".jsonl") + "\" } in: \"steps\" }\n");
-  }
-
- private:
-  TempFolder folder_;
-};
-
 TEST_F(AdapterChains, WhatCannotStandTogetherIsRefused) {
   const std::vector<std::array<std::string, 3>> cases = {
       {"lora { }", "lora { rank: 4 }", "has a low-rank branch without a name already"},
@@ -446,144 +411,6 @@ TEST_F(AdapterChains, WhatIsTrainedUnderNamesIsSavedUnderThem) {
   const Chain named(Base(Path("toy")) +
                     On("law", "base", Named("adapter: \"" + Path("whole") + "\"", "law")));
   EXPECT_THAT(std::string(named.status().message()), HasSubstr("modules_to_save"));
-}
-
-// --- requests ------------------------------------------------------------------------------------
-
-class AdapterRequests : public AdapterChains {
- protected:
-  AdapterRequests() {
-    const Status trained =
-        Train(Both(Named("rank: 4", "tone"), Named("rank: 2 dora: true", "law")), "saved");
-    EXPECT_TRUE(trained.ok()) << trained.message();
-  }
-  std::string Adapter(const std::string& name) const {
-    return "adapter: \"" + Path("saved/" + name) + "\"";
-  }
-  // Answers to requests, over a model made by `chain`, which ends in "second".
-  std::vector<json> Run(const std::string& chain, const std::vector<json>& requests, bool serial,
-                        Status* status = nullptr, int at_once = 64) {
-    const std::string in = Path("in"), out = Path("out" + std::to_string(++runs_));
-    std::ofstream file(in);
-    for (const json& r : requests) file << r.dump() << "\n";
-    file.close();
-    const Status ran = RunPipeline(
-        "limits { max_in_flight: " + std::to_string(at_once) + " }\n" + chain +
-        On("model", "second", "kv_cache { budget: \"8MiB\" }") +
-        "node { name: \"ask\"  jsonl_source { path: \"" + in +
-        "\" }  out: \"TEXT:text\"  out: \"BAD:bad\" }\n"
-        "node { name: \"encode\"  tokenize { chat: false }  use: \"model\"  in: \"text\"  "
-        "out: \"tokens\" }\n"
-        "node { name: \"batch\"  batcher { ignore_eos: true }" +
-        (serial ? "  bypass: true" : "") +
-        "  use: \"model\"  in: \"NEW:tokens\"  in: \"RUNNING:sampled\"  feedback: \"RUNNING\"  "
-        "out: \"STEP:step\"  out: \"TOKEN:token\"  queue { port: \"RUNNING\"  size: 64 } }\n"
-        "node { name: \"forward\"  forward { }  use: \"model\"  in: \"step\"  out: \"logits\" }\n"
-        "node { name: \"sample\"  sample { }  use: \"model\"  in: \"logits\"  out: \"sampled\" }\n"
-        "node { name: \"decode\"  detokenize { }  use: \"model\"  in: \"token\"  out: \"event\" }\n"
-        "node { name: \"write\"  jsonl_sink { path: \"" +
-        out + "\"  figures: true  progress: false }  in: \"EVENT:event\"  in: \"BAD:bad\" }\n");
-    if (status != nullptr) {
-      *status = ran;
-    } else {
-      EXPECT_TRUE(ran.ok()) << ran.message();
-    }
-    std::vector<json> answers;
-    for (const std::string& line : Lines(ReadFile(out))) answers.push_back(json::parse(line));
-    return answers;
-  }
-  static json Request(const std::string& prompt, const std::string& adapter,
-                      const std::string& session = "") {
-    json r = {{"prompt", prompt}, {"max_tokens", 12}};
-    if (!adapter.empty()) r["adapter"] = adapter;
-    if (!session.empty()) r["session"] = session;
-    return r;
-  }
-
- private:
-  int runs_ = 0;
-};
-
-TEST_F(AdapterRequests, ChooseByNameInOneBatch) {
-  const std::string all = Both(Named(Adapter("tone"), "tone"), Named(Adapter("law"), "law"));
-  // Long enough for shared pages, each prompt under all three, twice.
-  std::vector<json> requests;
-  std::vector<std::pair<std::string, std::string>> asked;
-  for (int turn = 0; turn < 2; ++turn) {
-    for (const std::string prompt : {"The quick brown fox jumps over the lazy dog again",
-                                     "The quick brown fox jumps over the fence and away"}) {
-      for (const std::string& name : kNames) {
-        requests.push_back(Request(prompt, name));
-        asked.emplace_back(prompt, name);
-      }
-    }
-  }
-  // Alone: models that have that adapter for all, or none.
-  std::map<std::pair<std::string, std::string>, json> want;
-  for (const std::string& name : kNames) {
-    const std::string one =
-        name.empty() ? "lora { targets: \"q_proj\" }" : "lora { " + Adapter(name) + " }";
-    const std::string chain = Base(Path("toy")) + On("second", "base", one);
-    for (const auto& [prompt, adapter] : std::set(asked.begin(), asked.end())) {
-      if (adapter != name) continue;
-      const auto answers = Run(chain, {Request(prompt, "")}, true);
-      ASSERT_EQ(answers.size(), 1u);
-      want[{prompt, name}] = answers[0]["ids"];
-    }
-  }
-  std::set<std::string> different;
-  for (const auto& [key, ids] : want) different.insert(ids.dump());
-  EXPECT_GE(different.size(), 3u) << "the adapters change nothing that could be seen";
-  for (const bool serial : {false, true}) {
-    SCOPED_TRACE(serial ? "serial" : "batched");
-    const std::vector<json> answers = Run(all, requests, serial);
-    ASSERT_EQ(answers.size(), requests.size());
-    uint64_t cached = 0;
-    for (size_t i = 0; i < answers.size(); ++i) {
-      EXPECT_EQ(answers[i]["ids"], want[asked[i]]) << asked[i].first << ": " << asked[i].second;
-      cached += answers[i]["usage"]["cached_tokens"].get<uint64_t>();
-    }
-    if (!serial) {
-      EXPECT_GT(cached, 0u) << "nothing was shared at all";
-    }
-  }
-}
-
-TEST_F(AdapterRequests, AnUnknownNameIsAnsweredAndTheOthersServed) {
-  const std::string all = Both(Named(Adapter("tone"), "tone"), Named(Adapter("law"), "law"));
-  for (const bool serial : {false, true}) {
-    Status status;
-    const std::vector<json> answers =
-        Run(all, {Request("a", "tone"), Request("a", "Tone"), Request("a", "1"), Request("a", "")},
-            serial, &status);
-    EXPECT_FALSE(status.ok());
-    ASSERT_EQ(answers.size(), 4u);
-    for (size_t i : {1u, 2u}) {
-      EXPECT_THAT(answers[i]["error"].get<std::string>(),
-                  HasSubstr(i == 1 ? "no adapter named 'Tone'; there are: tone, law"
-                                   : "no adapter named '1'; there are: tone, law"));
-    }
-    for (size_t i : {0u, 3u}) EXPECT_EQ(answers[i]["ids"].size(), 12u) << answers[i];
-  }
-}
-
-TEST_F(AdapterRequests, SessionsGoOnUnderTheirAdapter) {
-  const std::string all = Both(Named(Adapter("tone"), "tone"), Named(Adapter("law"), "law"));
-  const std::vector<json> answers =
-      Run(all,
-          {Request("one two", "tone", "s"), Request("one two", "law", "s"),
-           Request(" three", "tone", "s"), Request(" three", "law", "s")},
-          false, nullptr, /*at_once=*/1);
-  ASSERT_EQ(answers.size(), 4u);
-  for (size_t i : {0u, 1u}) {
-    std::vector<int32_t> history = answers[i]["prompt_ids"];
-    EXPECT_EQ(answers[i]["prompt_ids"], answers[0]["prompt_ids"]) << "a session of its own";
-    for (int32_t id : answers[i]["ids"]) history.push_back(id);
-    const std::vector<int32_t> next = answers[i + 2]["prompt_ids"];
-    ASSERT_GT(next.size(), history.size());
-    EXPECT_TRUE(std::equal(history.begin(), history.end(), next.begin()));
-    EXPECT_EQ(answers[i + 2]["usage"]["cache"], "hit_session");
-  }
 }
 
 }  // namespace

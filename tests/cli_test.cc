@@ -171,6 +171,18 @@ TEST_F(CliTest, WrongWordsEndWithTwo) {
   EXPECT_EQ(command.code, 2);
   EXPECT_THAT(command.err,
               AllOf(HasSubstr("no command \"rum\""), HasSubstr("did you mean \"run\"?")));
+  for (const auto& [words, near] : std::vector<std::pair<Words, std::string>>{
+           {{"rn"}, "no command \"rn\"; did you mean \"run\"?"},
+           {{"data", "chek"}, "no command \"data chek\"; did you mean \"check\"?"},
+           {{"data", "chek", "x.jsonl", "--json"}, "did you mean \"check\"?"},
+           {{"plugin", "lst"}, "no command \"plugin lst\"; did you mean \"list\"?"},
+           {{"plugin", "lst", "--why"}, "did you mean \"list\"?"}}) {
+    const Outcome mistyped = RunEngine(words);
+    EXPECT_EQ(mistyped.code, 2);
+    EXPECT_THAT(mistyped.err, HasSubstr(near));
+    EXPECT_THAT(mistyped.err, Not(HasSubstr("required")));
+  }
+  EXPECT_EQ(RunEngine({"data", "--help"}).code, 0);
   const Outcome option = RunEngine({"run", "pipelines/generate.pbtxt", "--stat"});
   EXPECT_EQ(option.code, 2);
   EXPECT_THAT(option.err, HasSubstr("--stat"));

@@ -302,7 +302,7 @@ TEST(Serving, AStaleCacheAndADroppedScaleAreNoticed) {
   ASSERT_NE(pool, nullptr);
   const uint64_t sequence = OpenSequence(pool);
   ASSERT_EQ(pool->sequence_reserve(pool->self, sequence, 20), nullptr);
-  engine_step_sequence s = {};
+  engine_step_sequence s = Sized<engine_step_sequence>();
   ASSERT_EQ(pool->sequence_blocks(pool->self, sequence, &s.blocks, &s.block_count), nullptr);
   s.logits_count = 1;
   std::vector<int32_t> ids = {5, 9, 17, 33, 65, 129, 257, 11, 12};
@@ -364,7 +364,7 @@ TEST(KvCache, TheBudgetIsHard) {
   ASSERT_EQ(kv->sequence_reserve(kv->self, a, 100), nullptr);
   const Status full(kv->sequence_reserve(kv->self, b, 200));
   EXPECT_EQ(full.code(), ENGINE_RESOURCE_EXHAUSTED);
-  engine_kv_stats stats = {};
+  engine_kv_stats stats = Sized<engine_kv_stats>();
   kv->stats(kv->self, &stats);
   EXPECT_LE(stats.held_bytes, stats.budget_bytes);
   EXPECT_EQ(stats.pages_used, 7u);

@@ -572,6 +572,10 @@ TEST_F(Leaves, ConvertGoesBothWaysAndMerges) {
   const Outcome none = run({Path("toy"), Path("d"), "--adapter", Path("nowhere")});
   EXPECT_EQ(none.code, 2);
   EXPECT_THAT(none.err, HasSubstr("nowhere"));
+  const Outcome kind =
+      run({Path("toy"), Path("d"), "--adapter", Path("adapter"), "--adapter-kind", "lor"});
+  EXPECT_EQ(kind.code, 2);
+  EXPECT_THAT(kind.err, HasSubstr("did you mean \"lora\"?"));
   // An adapter with a value that is not finite is refused by the name of its tensor.
   std::unique_ptr<model::SafetensorsFile> file;
   ASSERT_STATUS_OK(model::SafetensorsFile::Open(Path("adapter/adapter_model.safetensors"), &file));

@@ -143,7 +143,7 @@ TEST(Variance, OneBitOfAPageAndTwoPagesSwappedAreSeen) {
       Status(serving.pool()->sequence_blocks(serving.pool()->self, s.id, &blocks, &count)).ok());
   ASSERT_EQ(count, 3u);
   const auto last = [&](std::vector<int32_t> pages) {
-    engine_step_sequence part = {};
+    engine_step_sequence part = Sized<engine_step_sequence>();
     part.request = 1;
     part.tokens = tokens.data() + 39;
     part.token_count = part.logits_count = 1;

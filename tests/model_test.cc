@@ -129,7 +129,7 @@ TEST(Batch, NeighboursChangeNoBit) {
   const std::vector<std::vector<int32_t>> prompts = {{504, 3575}, {28, 29, 30, 31, 32}, {9}};
   std::vector<engine_step_sequence> sequences;
   for (const auto& p : prompts) {
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = 1;
     s.tokens = p.data();
     s.token_count = static_cast<uint32_t>(p.size());
@@ -158,7 +158,7 @@ TEST(Step, RefusesWhatCannotBe) {
   const std::vector<int32_t> blocks = {0, 1, 2, 3, 99999999};
   const auto refused = [&](const int32_t* ids, uint32_t count, uint32_t start, const int32_t* pages,
                            uint32_t page_count, const char* words) {
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = 1;
     s.tokens = ids;
     s.token_count = count;
@@ -198,7 +198,7 @@ TEST(Step, HeadsThatFitNoVectorAreRefused) {
   Chain chain("resource { name: \"base\" load { path: \"" + folder.Path("toy") + "\" } }");
   ASSERT_TRUE(chain.status().ok()) << chain.status().message();
   const int32_t token = 5;
-  engine_step_sequence s = {};
+  engine_step_sequence s = Sized<engine_step_sequence>();
   s.request = 1;
   s.tokens = &token;
   s.token_count = 1;

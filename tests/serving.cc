@@ -102,16 +102,14 @@ Serving::Sequence Serving::Open(std::vector<int32_t> tokens, const How& how) {
 }
 
 Status Serving::Reopen(Sequence* s) {
-  engine_kv_open open = {};
-  open.struct_size = sizeof open;
+  engine_kv_open open = Sized<engine_kv_open>();
   open.flags = s->how.share ? 0 : ENGINE_KV_OPEN_NO_SHARING;
   open.tokens = s->tokens.data();
   open.token_count = static_cast<uint32_t>(s->tokens.size());
   open.adapter = s->how.adapter;
   open.session = Str(s->how.session);
   open.salt = Str(s->how.salt);
-  engine_kv_match match = {};
-  match.struct_size = sizeof match;
+  engine_kv_match match = Sized<engine_kv_match>();
   ENGINE_RETURN_IF_ERROR(Status(pool_->sequence_open(pool_->self, &open, &s->id, &match)));
   s->done = s->cached = match.cached;
   s->reason = match.reason;
@@ -136,7 +134,7 @@ std::vector<float> Serving::Step(std::span<const Part> parts) {
   }
   for (size_t i = 0; i < parts.size(); ++i) {
     const Part& part = parts[i];
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = part.sequence->id;
     s.tokens = fed[i].data();
     s.token_count = static_cast<uint32_t>(fed[i].size());
@@ -195,8 +193,7 @@ Status Serving::DropSession(const How& how) {
 }
 
 engine_kv_stats Serving::Stats() const {
-  engine_kv_stats stats = {};
-  stats.struct_size = sizeof stats;
+  engine_kv_stats stats = Sized<engine_kv_stats>();
   pool_->stats(pool_->self, &stats);
   return stats;
 }

@@ -53,8 +53,8 @@ int64_t ResidentKiB() {
 // A request as it was sent; lives as long as the scheduler needs it.
 struct Sent {
   std::vector<int32_t> ids;
-  engine_request request = {};
-  engine_sampling sampling = {};
+  engine_request request = Sized<engine_request>();
+  engine_sampling sampling = Sized<engine_sampling>();
   std::string key, session, salt;
 };
 
@@ -311,8 +311,7 @@ class Soak : public batcher::Listener {
     std::vector<int32_t> ids(requests.size());
     std::vector<float> margins(requests.size());
     if (status.ok() && !requests.empty()) {
-      engine_logits rows = {};
-      rows.struct_size = sizeof rows;
+      engine_logits rows = Sized<engine_logits>();
       rows.rows = static_cast<uint32_t>(requests.size());
       rows.vocab = vocab;
       rows.data = logits_.data();

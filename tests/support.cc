@@ -178,13 +178,11 @@ std::string ReadFile(const std::string& path) {
 
 uint64_t OpenSequence(const engine_kv_pool* pool) {
   const int32_t token = 0;
-  engine_kv_open open = {};
-  open.struct_size = sizeof open;
+  engine_kv_open open = Sized<engine_kv_open>();
   open.flags = ENGINE_KV_OPEN_NO_SHARING;
   open.tokens = &token;
   open.token_count = 1;
-  engine_kv_match match = {};
-  match.struct_size = sizeof match;
+  engine_kv_match match = Sized<engine_kv_match>();
   uint64_t sequence = 0;
   const Status status(pool->sequence_open(pool->self, &open, &sequence, &match));
   if (!status.ok()) throw std::runtime_error(std::string(status.message()));
@@ -204,7 +202,7 @@ Greedy Generate(model::Model* model, std::vector<int32_t> prompt, int count, int
   if (kv != nullptr) sequence = OpenSequence(kv);
   std::vector<float> logits(static_cast<size_t>(model->config().vocab));
   while (static_cast<int>(result.ids.size()) < count) {
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = 1;
     size_t end = tokens.size();
     if (kv != nullptr) {

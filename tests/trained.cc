@@ -87,7 +87,7 @@ std::vector<double> Logits(model::Model* model) {
 std::vector<double> ServedLogits(model::Model* model, uint32_t adapter) {
   std::vector<int32_t> tokens;
   for (int64_t i = 0; i < kTokens; ++i) tokens.push_back(TokenAt(i));
-  engine_step_sequence s = {};
+  engine_step_sequence s = Sized<engine_step_sequence>();
   s.request = 1;
   s.tokens = tokens.data();
   s.token_count = s.logits_count = kTokens;

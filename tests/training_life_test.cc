@@ -26,6 +26,17 @@ class TrainingLife : public CliTest {
   std::string Weights(const std::string& out) const {
     return ReadAll(Path(out + "/model.safetensors"));
   }
+  // What a metrics file says of each step, without what differs from run to run.
+  std::vector<json> Metrics(const std::string& out) const {
+    std::vector<json> steps;
+    for (const std::string& line : Lines(ReadAll(Path(out + ".jsonl")))) {
+      json j = json::parse(line);
+      j.erase("seconds");
+      j.erase("peak_bytes");
+      steps.push_back(std::move(j));
+    }
+    return steps;
+  }
   json Latest() const { return json::parse(ReadAll(Path("kept/latest.json"))); }
   std::string Kept() const { return "checkpoints=" + Path("kept"); }
 };
@@ -77,6 +88,36 @@ TEST_F(TrainingLife, KilledAtAnyMomentItGoesOnToTheBit) {
     EXPECT_THAT(entry.path().filename().string(),
                 testing::AnyOf("latest.json", "checkpoint-40", "checkpoint-39"));
   }
+}
+
+TEST_F(TrainingLife, MetricsOfARunThatGoesOnReadAsThoseOfOne) {
+  ASSERT_EQ(RunEngine(Args("whole", 60)).code, 0);
+  const std::string metrics = "metrics=" + Path("stopped.jsonl");
+  const auto args = [&](int steps, const std::string& out) {
+    return Args(out, steps, {Kept(), "save_every=3", metrics});
+  };
+  Process run(EngineWords(args(60, "killed")), EngineOptions());
+  ASSERT_TRUE(run.Until([&] { return Lines(ReadAll(Path("stopped.jsonl"))).size() >= 5; }));
+  run.Signal(SIGKILL);
+  ASSERT_EQ(run.Wait().signal, SIGKILL);
+  const int step = Latest()["step"];
+  ASSERT_GE(Metrics("stopped").size(), static_cast<size_t>(step));
+  // Of steps that will be done again, the last line torn.
+  std::ofstream(Path("stopped.jsonl"), std::ios::app)
+      << "{\"step\":59,\"loss\":1.0,\"lr\":0.1}\n{\"step\":6";
+
+  const Outcome on = RunEngine(args(60, "on"));
+  ASSERT_EQ(on.code, 0) << on.err;
+  const std::vector<json> whole = Metrics("whole");
+  ASSERT_EQ(whole.size(), 60u);
+  EXPECT_EQ(Metrics("stopped"), whole);
+  const std::string text = ReadAll(Path("stopped.jsonl"));
+  // A run that is done leaves the file alone; one that begins anew writes it anew.
+  ASSERT_EQ(RunEngine(args(60, "done")).code, 0);
+  EXPECT_EQ(ReadAll(Path("stopped.jsonl")), text);
+  fs::remove_all(Path("kept"));
+  ASSERT_EQ(RunEngine(args(2, "anew")).code, 0);
+  EXPECT_EQ(Metrics("stopped").size(), 2u);
 }
 
 TEST_F(TrainingLife, AnInterruptedRunKeepsItsState) {

@@ -243,7 +243,7 @@ TEST_F(Packing, NumbersThatGoBackAreRefused) {
 
 // --- the optimizer -------------------------------------------------------------------------------
 
-const engine_tasks kSerial = {sizeof(engine_tasks), 1,
+const engine_tasks kSerial = {sizeof(engine_tasks), 0, [] { return 1u; },
                               [](int64_t count, int64_t, void (*body)(void*, int64_t, int64_t),
                                  void* arg) { body(arg, 0, count); }};
 

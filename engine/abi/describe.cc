@@ -1,10 +1,31 @@
 #include "engine/abi/describe.h"
 
+#include "engine/growth.hpp"
+
 namespace engine::abi {
 namespace {
 
 constexpr uint32_t kMaxPorts = 64;
 constexpr size_t kMaxText = 64 * 1024;
+constexpr size_t kMaxStruct = 64 * 1024;
+
+// An element of an array whose maker may know a longer struct than this host: the first one tells
+// how far they lie apart, and the others must agree.
+template <typename T>
+Status Element(const T* array, uint32_t i, const char* what, const T** out) {
+  const std::string name = std::string("the description of ") + what + " " + std::to_string(i);
+  if (i == 0) ENGINE_RETURN_IF_ERROR(CheckComplete(array, name));
+  if (array->struct_size > kMaxStruct || array->struct_size % alignof(T) != 0) {
+    return Error(ENGINE_INVALID_ARGUMENT, name, " has a struct_size of ", array->struct_size);
+  }
+  const T& element = At(array, i);
+  if (element.struct_size != array->struct_size) {
+    return Error(ENGINE_INVALID_ARGUMENT, name, " has a struct_size of ", element.struct_size,
+                 ", and the first one of ", array->struct_size);
+  }
+  *out = &element;
+  return Status();
+}
 
 // Text of a description; oversized or null text with a size is refused.
 Status Text(engine_str s, const char* what, std::string* out) {
@@ -21,15 +42,18 @@ Status Ports(const engine_port_desc* ports, uint32_t count, const char* what,
     return Error(ENGINE_INVALID_ARGUMENT, "it declares ", count, " ", what, "s");
   }
   for (uint32_t i = 0; i < count; ++i) {
+    const engine_port_desc* desc = nullptr;
+    ENGINE_RETURN_IF_ERROR(Element(ports, i, what, &desc));
+    const engine_port_desc& d = *desc;
     Port port;
-    ENGINE_RETURN_IF_ERROR(Text(ports[i].name, "a port's name", &port.name));
-    ENGINE_RETURN_IF_ERROR(Text(ports[i].type, "a port's type", &port.type));
-    ENGINE_RETURN_IF_ERROR(Text(ports[i].shape, "a port's shape", &port.shape));
-    ENGINE_RETURN_IF_ERROR(Text(ports[i].dtype, "a port's dtype", &port.dtype));
-    ENGINE_RETURN_IF_ERROR(Text(ports[i].doc, "a port's text", &port.doc));
-    port.optional = (ports[i].flags & ENGINE_PORT_OPTIONAL) != 0;
-    port.repeated = (ports[i].flags & ENGINE_PORT_REPEATED) != 0;
-    port.errors = (ports[i].flags & ENGINE_PORT_ERRORS) != 0;
+    ENGINE_RETURN_IF_ERROR(Text(d.name, "a port's name", &port.name));
+    ENGINE_RETURN_IF_ERROR(Text(d.type, "a port's type", &port.type));
+    ENGINE_RETURN_IF_ERROR(Text(d.shape, "a port's shape", &port.shape));
+    ENGINE_RETURN_IF_ERROR(Text(d.dtype, "a port's dtype", &port.dtype));
+    ENGINE_RETURN_IF_ERROR(Text(d.doc, "a port's text", &port.doc));
+    port.optional = (d.flags & ENGINE_PORT_OPTIONAL) != 0;
+    port.repeated = (d.flags & ENGINE_PORT_REPEATED) != 0;
+    port.errors = (d.flags & ENGINE_PORT_ERRORS) != 0;
     if (!IsIdentifier(port.name) || port.type.empty()) {
       return Error(ENGINE_INVALID_ARGUMENT, what, " ", i, " has the name '", port.name,
                    "' and the type '", port.type, "'");
@@ -42,7 +66,7 @@ Status Ports(const engine_port_desc* ports, uint32_t count, const char* what,
 }  // namespace
 
 bool IsIdentifier(std::string_view name) {
-  if (name.empty() || name.size() > 128 || (name[0] >= '0' && name[0] <= '9')) return false;
+  if (name.empty() || name.size() > 64 || (name[0] >= '0' && name[0] <= '9')) return false;
   for (char c : name) {
     const bool fits =
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
@@ -51,18 +75,20 @@ bool IsIdentifier(std::string_view name) {
   return true;
 }
 
-Status DescribeKind(const engine_kind_desc* d, const std::string& plugin, bool from_transforms,
+Status DescribeKind(const engine_kind_desc* d, const std::string& plugin, engine_role role,
                     Kind* out) {
   if (d == nullptr) return Error(ENGINE_INVALID_ARGUMENT, "describe() gave no description");
-  if (d->struct_size < sizeof(engine_kind_desc)) {
-    return Error(ENGINE_INVALID_ARGUMENT, "a kind's description has ", d->struct_size,
-                 " bytes; the least is ", sizeof(engine_kind_desc));
+  ENGINE_RETURN_IF_ERROR(CheckComplete(d, "a kind's description"));
+  if (d->struct_size > kMaxStruct) {
+    return Error(ENGINE_INVALID_ARGUMENT, "a kind's description has a struct_size of ",
+                 d->struct_size);
   }
   Kind kind;
   kind.plugin = plugin;
   ENGINE_RETURN_IF_ERROR(Text(d->name, "a kind's name", &kind.name));
   if (!IsIdentifier(kind.name)) {
-    return Error(ENGINE_INVALID_ARGUMENT, "kind name '", kind.name, "' is no identifier");
+    return Error(ENGINE_INVALID_ARGUMENT, "its kind '", Printable(kind.name),
+                 "' has a name that is no identifier of letters, digits and '_', at most 64");
   }
   const Status parts = [&]() -> Status {
     ENGINE_RETURN_IF_ERROR(Text(d->doc, "its text", &kind.doc));
@@ -77,22 +103,30 @@ Status DescribeKind(const engine_kind_desc* d, const std::string& plugin, bool f
       return Error(ENGINE_INVALID_ARGUMENT, "it declares ", d->slot_count, " slots");
     }
     for (uint32_t i = 0; i < d->slot_count; ++i) {
+      const engine_slot_desc* desc = nullptr;
+      ENGINE_RETURN_IF_ERROR(Element(d->slots, i, "slot", &desc));
+      const engine_slot_desc& s = *desc;
       Slot slot;
-      ENGINE_RETURN_IF_ERROR(Text(d->slots[i].name, "a slot's name", &slot.name));
-      ENGINE_RETURN_IF_ERROR(Text(d->slots[i].type, "a slot's type", &slot.type));
-      ENGINE_RETURN_IF_ERROR(Text(d->slots[i].doc, "a slot's text", &slot.doc));
-      slot.mutates = d->slots[i].mutates != 0;
-      slot.optional = d->slots[i].optional != 0;
+      ENGINE_RETURN_IF_ERROR(Text(s.name, "a slot's name", &slot.name));
+      ENGINE_RETURN_IF_ERROR(Text(s.type, "a slot's type", &slot.type));
+      ENGINE_RETURN_IF_ERROR(Text(s.doc, "a slot's text", &slot.doc));
+      slot.mutates = s.mutates != 0;
+      slot.optional = s.optional != 0;
       kind.uses.push_back(std::move(slot));
     }
-    const uint32_t role = from_transforms ? ENGINE_ROLE_TRANSFORM : ENGINE_ROLE_NODE;
-    if (d->role != role) {
+    if (d->role != static_cast<uint32_t>(role)) {
       return Error(ENGINE_INVALID_ARGUMENT, "its role is ", d->role, "; its table holds role ",
-                   role);
+                   static_cast<uint32_t>(role));
     }
-    kind.role = from_transforms ? Role::kTransform : Role::kNode;
+    kind.role = role == ENGINE_ROLE_TRANSFORM  ? Role::kTransform
+                : role == ENGINE_ROLE_RESOURCE ? Role::kResource
+                                               : Role::kNode;
+    if (kind.role != Role::kNode && kind.provides.empty()) {
+      return Error(ENGINE_INVALID_ARGUMENT, "it does not say what type it provides");
+    }
+    if (kind.role == Role::kResource) return Status();
     kind.phase = static_cast<Phase>(d->phase);
-    if (from_transforms) {
+    if (kind.role == Role::kTransform) {
       if (PhaseName(kind.phase) == "unknown" || kind.phase == Phase::kImport) {
         return Error(ENGINE_INVALID_ARGUMENT, "its phase is ", d->phase, ", which is none");
       }

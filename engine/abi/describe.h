@@ -10,8 +10,8 @@
 
 namespace engine::abi {
 
-// `from_transforms`: the description came through engine.transforms/1.
-Status DescribeKind(const engine_kind_desc* desc, const std::string& plugin, bool from_transforms,
+// `role`: of the extension whose table the description came through.
+Status DescribeKind(const engine_kind_desc* desc, const std::string& plugin, engine_role role,
                     Kind* out);
 
 bool IsIdentifier(std::string_view name);

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/abi/refusal.h"
+
 namespace engine::abi {
 
 enum class Role { kNode, kResource, kTransform };
@@ -76,15 +78,6 @@ struct Plugin {
   std::string tier;     // NONE, STABLE, NATIVE
   std::string schemas;  // serialized FileDescriptorSet with source info
   std::vector<std::string> kinds;
-};
-
-// A file on the search path that was not taken.
-struct Refusal {
-  std::string path;
-  std::string id;                  // when it could be read
-  std::vector<std::string> kinds;  // when they could be read, else empty
-  std::string reason;              // one line
-  std::string details;             // the whole message, several lines
 };
 
 struct KindIndex {

@@ -4,70 +4,16 @@
 
 #include <algorithm>
 #include <boost/dll/runtime_symbol_info.hpp>
-#include <boost/dll/shared_library.hpp>
 #include <cstdlib>
 #include <filesystem>
 
-#include "engine/abi/describe.h"
 #include "engine/abi/host.h"
+#include "engine/abi/judge.h"
+#include "engine/abi/scan_cache.h"
 
 namespace engine::abi {
-namespace {
 
 namespace fs = std::filesystem;
-
-// Every library ever opened; leaked, so that none is unloaded at exit.
-std::vector<boost::dll::shared_library>& Libraries() {
-  static auto* libraries = new std::vector<boost::dll::shared_library>;
-  return *libraries;
-}
-
-std::string TorchText(uint64_t encoded) {
-  if (encoded == 0) return "none";
-  return std::to_string(encoded >> 56) + "." + std::to_string((encoded >> 48) & 0xff) + "." +
-         std::to_string((encoded >> 40) & 0xff);
-}
-
-const char* TierName(uint32_t tier) {
-  switch (tier) {
-    case ENGINE_TIER_NONE:
-      return "NONE";
-    case ENGINE_TIER_STABLE:
-      return "STABLE";
-    case ENGINE_TIER_NATIVE:
-      return "NATIVE";
-    default:
-      return "unknown";
-  }
-}
-
-bool IsPluginId(std::string_view id) {
-  if (id.empty() || id.size() > 128) return false;
-  return std::all_of(id.begin(), id.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
-}
-
-// The refusal that a user reads: all facts, one fix.
-struct Facts {
-  std::string because, built_for, this_host, fix;
-};
-std::string Message(const std::string& path, std::string_view id, std::string_view version,
-                    const Facts& f) {
-  std::string text = "plugin refused: " + path + "\n";
-  const auto line = [&](const char* label, std::string_view value) {
-    if (!value.empty()) text.append("  ").append(label).append(value).append("\n");
-  };
-  if (!id.empty()) line("id         ", std::string(id) + " " + std::string(version));
-  line("because    ", f.because);
-  line("built for  ", f.built_for);
-  line("this host  ", f.this_host);
-  line("fix        ", f.fix);
-  return text;
-}
-
-}  // namespace
 
 Registry::Registry() = default;
 Registry::~Registry() = default;
@@ -86,6 +32,8 @@ void Registry::AddBuiltin(Kind kind, const std::string& schemas) {
     self.summary = "Kinds of the engine itself.";
     self.tier = "NATIVE";
     self.schemas = schemas;
+    // Remembered, so that no plugin's schema takes its names.
+    if (schema_check_) const Status fits = schema_check_(self, {});
     index_.plugins.push_back(std::move(self));
   }
   kind.plugin = "engine";
@@ -95,165 +43,121 @@ void Registry::AddBuiltin(Kind kind, const std::string& schemas) {
   index_.kinds.emplace(kind.name, std::move(kind));
 }
 
-void Registry::LoadFolder(const std::string& folder) {
-  std::error_code ignored;
-  std::vector<std::string> files;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().extension() == ".so") files.push_back(entry.path().string());
+void Registry::SetScanning(Scanning scanning) { scanning_ = std::move(scanning); }
+void Registry::SetSchemaCheck(SchemaCheck check) { schema_check_ = std::move(check); }
+
+void Registry::LoadFolders(const std::vector<std::string>& folders) {
+  std::vector<File> files;
+  for (const std::string& folder : folders) {
+    std::error_code ignored;
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+      if (entry.path().extension() == ".so") names.push_back(entry.path().string());
+    }
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names) Consider(name, &files);
   }
-  std::sort(files.begin(), files.end());
-  for (const std::string& file : files) Status recorded = LoadFile(file);
+  ScanFiles(&files);
+  for (const File& file : files) const Status recorded = Load(file);
 }
 
 Status Registry::LoadFile(const std::string& path) {
+  std::vector<File> files;
+  const size_t refused = index_.refused.size();
+  Consider(path, &files);
+  if (index_.refused.size() > refused) {
+    return Status(ENGINE_FAILED_PRECONDITION, index_.refused.back().reason);
+  }
+  if (files.empty()) return Status();  // the same file, by another folder of the path
+  ScanFiles(&files);
+  return Load(files[0]);
+}
+
+void Registry::Consider(const std::string& path, std::vector<File>* files) {
   std::error_code error;
   const std::string real = fs::weakly_canonical(path, error).string();
-  if (std::find(real_paths_.begin(), real_paths_.end(), real) != real_paths_.end()) {
-    return Status();  // the same file, by another folder of the path
-  }
+  if (std::find(real_paths_.begin(), real_paths_.end(), real) != real_paths_.end()) return;
   real_paths_.push_back(real);
-
+  File file;
+  file.path = path;
   Refusal refusal;
   refusal.path = path;
-  const auto refuse = [&](const std::string& reason, const std::string& fix) {
-    refusal.reason = reason;
-    refusal.details = Message(path, refusal.id, "", {reason, "", "", fix});
-    index_.refused.push_back(refusal);
-    return Error(ENGINE_FAILED_PRECONDITION, reason);
-  };
-  try {
-    using boost::dll::load_mode::rtld_local;
-    using boost::dll::load_mode::rtld_now;
-    boost::dll::shared_library library(path, rtld_now | rtld_local);
-    const bool has_symbol = library.has("engine_plugin_v1");
-    Libraries().push_back(std::move(library));
-    if (!has_symbol) {
-      return refuse("it exports no symbol engine_plugin_v1",
-                    "build it with engine_plugin() of the SDK's CMake package");
-    }
-    const auto& plugin = Libraries().back().get<const engine_plugin>("engine_plugin_v1");
-    Status status = Judge(path, &plugin, &refusal.details);
-    if (status.ok()) status = Take(path, &plugin, &refusal);
-    if (!status.ok()) {
-      if (plugin.struct_size >= offsetof(engine_plugin, license) && plugin.id != nullptr) {
-        refusal.id = plugin.id;
-      }
-      refusal.reason = std::string(status.message());
-      if (refusal.details.empty()) {
-        refusal.details = Message(path, refusal.id, "", {refusal.reason, "", "", ""});
-      }
-      index_.refused.push_back(refusal);
-    }
-    return status;
-  } catch (const std::exception& e) {
-    // The loader's own words, without the part that repeats the path.
-    std::string words = e.what();
-    if (const size_t at = words.find("): "); at != std::string::npos) words.erase(0, at + 3);
-    return refuse(
-        "it cannot be loaded: " + words,
-        "see that it is a shared library for this machine and that what it needs is there");
-  }
-}
-
-Status Registry::Judge(const std::string& path, const engine_plugin* p,
-                       std::string* details) const {
-  if (p->struct_size < sizeof(engine_plugin)) {
-    return Error(ENGINE_FAILED_PRECONDITION, "its manifest has ", p->struct_size,
-                 " bytes; version 1 has at least ", sizeof(engine_plugin));
-  }
-  if (p->id == nullptr || !IsPluginId(p->id) || p->version == nullptr || p->license == nullptr ||
-      p->summary == nullptr || p->url == nullptr || p->fingerprint == nullptr) {
-    return Error(ENGINE_FAILED_PRECONDITION, "its manifest lacks an id or a text");
-  }
-  if (p->open == nullptr || p->close == nullptr || p->extension == nullptr) {
-    return Error(ENGINE_FAILED_PRECONDITION, "its manifest lacks open, close or extension");
-  }
-  if (p->schemas == nullptr && p->schemas_size != 0) {
-    return Error(ENGINE_FAILED_PRECONDITION, "its manifest has schemas without bytes");
-  }
-  Facts facts;
-  if (p->abi_major != ENGINE_ABI_MAJOR || p->abi_min > ENGINE_ABI_MINOR) {
-    facts.because = "it needs another ABI";
-    facts.built_for = "ABI " + std::to_string(p->abi_major) + "." + std::to_string(p->abi_min);
-    facts.this_host =
-        "ABI " + std::to_string(ENGINE_ABI_MAJOR) + "." + std::to_string(ENGINE_ABI_MINOR);
-    facts.fix = p->abi_major > ENGINE_ABI_MAJOR ? "use a newer engine"
-                                                : "rebuild it with this engine's SDK";
-  } else if (p->tier > ENGINE_TIER_NATIVE) {
-    facts.because = "its tensor tier " + std::to_string(p->tier) + " is unknown";
-    facts.fix = "use a newer engine";
-  } else if (p->tier == ENGINE_TIER_STABLE && p->torch_target > TorchVersion()) {
-    facts.because = "it needs a newer LibTorch";
-    facts.built_for = "LibTorch " + TorchText(p->torch_target);
-    facts.this_host = "LibTorch " + TorchText(TorchVersion());
-    facts.fix = "use a newer LibTorch, or build it with a lower TORCH_TARGET_VERSION";
-  } else if (p->tier == ENGINE_TIER_NATIVE && Fingerprint() != p->fingerprint) {
-    facts.because = "native tensor tier was built for another LibTorch";
-    facts.built_for = p->fingerprint;
-    facts.this_host = Fingerprint();
-    facts.fix = "rebuild it against this LibTorch, or build it with TIER STABLE";
+  if (JudgeFile(path, &file.facts, &refusal).ok()) {
+    files->push_back(std::move(file));
   } else {
-    return Status();
+    Record(std::move(refusal));
   }
-  *details = Message(path, p->id, p->version, facts);
-  return Status(ENGINE_FAILED_PRECONDITION, facts.because);
 }
 
-Status Registry::Take(const std::string& path, const engine_plugin* p, Refusal* refusal) {
-  if (const Plugin* same = index_.FindPlugin(p->id)) {
-    return Error(ENGINE_ALREADY_EXISTS, "plugin ", p->id, " is already loaded from ", same->path);
+void Registry::ScanFiles(std::vector<File>* files) {
+  if (!scanning_ || files->empty()) return;
+  ScanCache cache(scanning_->cache, scanning_->options.limit);
+  std::vector<File*> unknown;
+  std::vector<std::string> paths;
+  for (File& file : *files) {
+    file.verdict = cache.Find(file.path, file.facts);
+    if (file.verdict.kind != Verdict::Kind::kUnknown) continue;
+    unknown.push_back(&file);
+    paths.push_back(file.path);
   }
-  auto loaded = std::make_unique<Loaded>();
-  loaded->plugin = p;
-  ENGINE_RETURN_IF_ERROR(Status(p->open(HostTable(), &loaded->self)).Prefix("open failed: "));
-  const auto find = [&](const char* id) { return p->extension(loaded->self, id); };
-  loaded->nodes = static_cast<const engine_nodes_plugin*>(find(ENGINE_EXT_NODES));
-  loaded->transforms = static_cast<const engine_transforms_plugin*>(find(ENGINE_EXT_TRANSFORMS));
-
-  Plugin plugin;
-  plugin.id = p->id;
-  plugin.version = p->version;
-  plugin.path = path;
-  plugin.license = p->license;
-  plugin.summary = p->summary;
-  plugin.url = p->url;
-  plugin.tier = TierName(p->tier);
-  plugin.schemas.assign(reinterpret_cast<const char*>(p->schemas), p->schemas_size);
-
-  std::vector<Kind> kinds;
-  std::vector<KindSource> sources;
-  const auto describe = [&](auto* table, bool transforms) -> Status {
-    if (table == nullptr) return Status();
-    for (uint32_t i = 0; i < table->count; ++i) {
-      Kind kind;
-      ENGINE_RETURN_IF_ERROR(
-          DescribeKind(table->describe(loaded->self, i), plugin.id, transforms, &kind));
-      plugin.kinds.push_back(kind.name);
-      kinds.push_back(std::move(kind));
-      sources.push_back({loaded.get(), i});
-    }
-    return Status();
-  };
-  Status status = describe(loaded->nodes, false);
-  if (status.ok()) status = describe(loaded->transforms, true);
-  for (const Kind& kind : kinds) {
-    if (!status.ok()) break;
-    if (const Kind* same = index_.Find(kind.name)) {
-      status = Error(ENGINE_ALREADY_EXISTS, "its kind '", kind.name, "' is already that of plugin ",
-                     same->plugin);
-    }
+  if (unknown.empty()) return;
+  const std::vector<Verdict> verdicts = Scan(scanning_->options, paths, &scan_trouble_);
+  for (size_t i = 0; i < unknown.size(); ++i) {
+    unknown[i]->verdict = verdicts[i];
+    cache.Put(paths[i], unknown[i]->facts, verdicts[i]);
   }
+  cache.Save();
+}
+
+void Registry::Record(Refusal refusal) { index_.refused.push_back(std::move(refusal)); }
+
+Status Registry::Load(const File& file) {
+  if (file.verdict.kind == Verdict::Kind::kRefused) {
+    Record(file.verdict.refusal);
+    return Status(ENGINE_FAILED_PRECONDITION, file.verdict.refusal.reason);
+  }
+  Refusal refusal;
+  refusal.path = file.path;
+  Candidate candidate;
+  Status status = LoadCandidate(file.path, file.facts, Watch(), &candidate, &refusal);
+  if (status.ok()) status = Take(file.path, &candidate, &refusal);
   if (!status.ok()) {
-    refusal->kinds = plugin.kinds;
-    p->close(loaded->self);
-    return status;
+    Refusal ignored;  // it is refused already
+    const Status closed = CloseCandidate(&candidate, &ignored);
+    Record(std::move(refusal));
   }
-  for (size_t i = 0; i < kinds.size(); ++i) {
-    sources_[kinds[i].name] = sources[i];
-    index_.kinds.emplace(kinds[i].name, std::move(kinds[i]));
+  return status;
+}
+
+Status Registry::Take(const std::string& path, Candidate* candidate, Refusal* refusal) {
+  Plugin& plugin = candidate->plugin;
+  if (const Plugin* same = index_.FindPlugin(plugin.id)) {
+    refusal->built_for = plugin.version + " (" + path + ")";
+    refusal->this_host =
+        same->version + " (" + (same->path.empty() ? "built in" : same->path) + ")";
+    return Refuse(refusal, "plugin " + plugin.id + " is already loaded from another file",
+                  "take one of the two files off the search path");
+  }
+  for (const Kind& kind : candidate->kinds) {
+    const Kind* same = index_.Find(kind.name);
+    if (same == nullptr) continue;
+    const Plugin* owner = index_.FindPlugin(same->plugin);
+    return Refuse(refusal,
+                  "its kind '" + kind.name + "' is already that of plugin " + same->plugin +
+                      (owner == nullptr || owner->path.empty() ? "" : " (" + owner->path + ")"),
+                  "take one of the two files off the search path, or give the kind another name");
+  }
+  if (schema_check_) {
+    const Status status = schema_check_(plugin, candidate->kinds);
+    if (!status.ok()) return RefuseSchema(refusal, status);
+  }
+  for (size_t i = 0; i < candidate->kinds.size(); ++i) {
+    Kind& kind = candidate->kinds[i];
+    sources_[kind.name] = candidate->sources[i];
+    index_.kinds.emplace(kind.name, std::move(kind));
   }
   index_.plugins.push_back(std::move(plugin));
-  loaded_.push_back(std::move(loaded));
+  loaded_.push_back(std::move(candidate->loaded));
   return Status();
 }
 

@@ -1,4 +1,4 @@
-// The commands that read and tell: check, explain, graph, schema, inspect, plugin list.
+// The commands that read and tell: check, explain, graph, schema, inspect.
 #include "engine/cli/commands.h"
 
 #include <cstdio>
@@ -9,6 +9,7 @@
 #include "engine/graph/render.h"
 #include "engine/graph/schema.h"
 #include "engine/model/maker.h"
+#include "engine/runtime/resource.h"
 
 namespace engine::cli {
 namespace {
@@ -38,6 +39,10 @@ int ExplainCommand(const PipelineArgs& args) {
   for (const graph::PlanResource& resource : plan.resources) {
     const auto explain = [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
       if (resource.from >= 0 && from == nullptr) return Status();  // what it needs failed already
+      if (runtime::MadeByPlugin(TheRegistry(), resource)) {
+        diffs[resource.name] = resource.kind->provides + ", made by " + resource.kind->plugin;
+        return Status();
+      }
       model::ResourcePlan planned;
       ENGINE_RETURN_IF_ERROR(maker.Explain(resource, from, made, &planned));
       std::string& text = diffs[resource.name] = planned.summary;
@@ -93,26 +98,6 @@ int InspectCommand(const std::string& what) {
     return kBadInput;
   }
   Print(text);
-  return kOk;
-}
-
-int PluginListCommand(bool why) {
-  const abi::KindIndex& index = TheRegistry().index();
-  for (const abi::Plugin& plugin : index.plugins) {
-    std::string kinds;
-    for (const std::string& kind : plugin.kinds) kinds += (kinds.empty() ? "" : ", ") + kind;
-    std::printf("%-20s %-8s %-7s %s\n%20s kinds: %s\n", plugin.id.c_str(), plugin.version.c_str(),
-                plugin.tier.c_str(), plugin.summary.c_str(), "", kinds.c_str());
-    if (why && !plugin.path.empty()) std::printf("%20s from: %s\n", "", plugin.path.c_str());
-  }
-  if (why) {
-    std::printf("searched:\n");
-    for (const std::string& folder : abi::PluginFolders()) std::printf("  %s\n", folder.c_str());
-    for (const abi::Refusal& refusal : index.refused) std::printf("%s", refusal.details.c_str());
-  } else if (!index.refused.empty()) {
-    std::printf("%zu file%s refused; `engine plugin list --why` tells the reasons\n",
-                index.refused.size(), index.refused.size() == 1 ? " was" : "s were");
-  }
   return kOk;
 }
 

@@ -23,7 +23,9 @@ int ExplainCommand(const PipelineArgs& args);
 int GraphCommand(const PipelineArgs& args, const std::string& format);
 int SchemaCommand(const std::string& file);
 int InspectCommand(const std::string& what);
-int PluginListCommand(bool why);
+int PluginListCommand(bool why, bool as_json);
+// The scanner's child: see engine/abi/scan_child.h. Does not return.
+int PluginScanCommand(int fd, const std::vector<std::string>& files);
 
 struct PerplexityArgs {
   PipelineArgs pipeline;
@@ -47,9 +49,10 @@ struct QuantizeArgs {
 int QuantizeCommand(const QuantizeArgs& args);
 
 struct ConvertArgs {
-  std::string model;    // name, GGUF file or Hugging Face folder
-  std::string out;      // NAME.gguf, or a folder
-  std::string adapter;  // PEFT's folder, merged into the weights; empty: none
+  std::string model;         // name, GGUF file or Hugging Face folder
+  std::string out;           // NAME.gguf, or a folder
+  std::string adapter;       // PEFT's folder, merged into the weights; empty: none
+  std::string adapter_kind;  // the transform that reads it; empty: the only one there is
   std::string type = "F32";
   bool force = false;
 };

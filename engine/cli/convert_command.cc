@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "engine/cli/adapter_kind.h"
 #include "engine/cli/commands.h"
 #include "engine/model/export_model.h"
 #include "engine/model/maker.h"
@@ -11,16 +12,16 @@ namespace engine::cli {
 namespace {
 
 // An adapter is read by the transform that computes with it, so that one thing knows its format.
-constexpr const char* kMerged = R"(
-resource { name: "base"  load { weights: DECODED } }
-resource { name: "tuned"  from: "base"  lora { } }
-)";
-
 Status Merge(const ConvertArgs& args, const model::MergeRequest& request) {
+  std::string kind;
+  ENGINE_RETURN_IF_ERROR(AdapterKind(TheRegistry().index(), args.adapter_kind, &kind));
   PipelineArgs pipeline;
   pipeline.file = "convert";
-  pipeline.text = kMerged;
-  pipeline.sets = {"base.load.path=" + args.model, "tuned.lora.adapter=" + args.adapter};
+  pipeline.text =
+      "resource { name: \"base\"  load { weights: DECODED } }\n"
+      "resource { name: \"tuned\"  from: \"base\"  " +
+      kind + " { } }\n";
+  pipeline.sets = {"base.load.path=" + args.model, "tuned." + kind + ".adapter=" + args.adapter};
   if (request.format.matrices == model::Encoding::kF64) {
     pipeline.sets.push_back("base.load.dtype=F64");
   }

@@ -1,6 +1,5 @@
 // engine: the command line.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -28,19 +27,28 @@ void AddPipeline(CLI::App* app, PipelineArgs* args) {
   Repeated(app->add_option("--set", args->sets, "PATH=VALUE or PARAM=VALUE; may be repeated"));
 }
 
-// What is wrong with the first word when it names no command; CLI11 would only say that one is
-// missing. Empty: it is good, an option or not there.
-std::string WrongCommand(const CLI::App& app, const std::string& word) {
-  std::vector<std::string> commands;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    commands.push_back(command->get_name());
+// What is wrong with the first of the leading words that names no command, or none of the command
+// before it; CLI11 would only say that one is missing. Empty: they are good, or there are none.
+std::string WrongCommand(const CLI::App& app, int argc, const char* const* argv) {
+  const CLI::App* at = &app;
+  std::string path;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    std::vector<std::string> commands;
+    const CLI::App* next = nullptr;
+    for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; })) {
+      commands.push_back(command->get_name());
+      if (command->get_name() == word) next = command;
+    }
+    if (commands.empty() || word.empty() || word[0] == '-') return "";
+    path += path.empty() ? word : " " + word;
+    if (next == nullptr) {
+      return "there is no command " + engine::graph::Quote(path) + "; " +
+             engine::graph::DidYouMean(word, commands, "commands");
+    }
+    at = next;
   }
-  if (word.empty() || word[0] == '-' ||
-      std::find(commands.begin(), commands.end(), word) != commands.end()) {
-    return "";
-  }
-  return "there is no command " + engine::graph::Quote(word) + "; " +
-         engine::graph::DidYouMean(word, commands, "commands");
+  return "";
 }
 
 // LibTorch's team of threads (libgomp's) spins for milliseconds after each of its loops, on the
@@ -104,7 +112,18 @@ int main(int argc, char** argv) {
   bool why = false;
   CLI::App* list_app = plugin_app->add_subcommand("list", "The plugins found");
   list_app->add_flag("--why", why, "Also where from, and why files were refused");
-  list_app->callback([&] { exit_code = PluginListCommand(why); });
+  bool list_json = false;
+  list_app->add_flag("--json", list_json, "One JSON object on standard output");
+  list_app->callback([&] { exit_code = PluginListCommand(why, list_json); });
+
+  // Run by the engine itself; see engine/abi/scanner.h.
+  int scan_fd = 1;
+  std::vector<std::string> scan_files;
+  CLI::App* scan_app = plugin_app->add_subcommand("scan", "Load files and report what happens");
+  scan_app->group("");
+  scan_app->add_option("fd", scan_fd, "Descriptor to report on")->required();
+  scan_app->add_option("files", scan_files, "Plugin files")->required();
+  scan_app->callback([&] { exit_code = PluginScanCommand(scan_fd, scan_files); });
 
   PerplexityArgs perplexity;
   CLI::App* perplexity_app = app.add_subcommand(
@@ -165,6 +184,8 @@ int main(int argc, char** argv) {
       ->required();
   convert_app->add_option("--adapter", convert.adapter,
                           "Folder of a LoRA adapter, as PEFT has them, to merge into the weights");
+  convert_app->add_option("--adapter-kind", convert.adapter_kind,
+                          "Kind of the transform that reads it, where several could");
   convert_app->add_option("--type", convert.type,
                           "F32 when left out, F16, BF16 or F64; Q8_0 (GGUF); INT8 (folder)");
   convert_app->add_flag("--force", convert.force, "Replace what is at the second path");
@@ -198,10 +219,14 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    const std::string wrong = argc > 1 ? WrongCommand(app, argv[1]) : "";
-    if (!wrong.empty()) std::fprintf(stderr, "engine: error: %s\n", wrong.c_str());
-    const int code = app.exit(e);
-    exit_code = code == 0 ? kOk : kBadInput;
+    const std::string wrong = e.get_exit_code() == 0 ? "" : WrongCommand(app, argc, argv);
+    if (!wrong.empty()) {
+      std::fprintf(stderr, "engine: error: %s\nRun with --help for more information.\n",
+                   wrong.c_str());
+    } else {
+      app.exit(e);
+    }
+    exit_code = e.get_exit_code() == 0 ? kOk : kBadInput;
   }
   // What was asked for did not arrive: a full disk, or a reader that is gone.
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && exit_code == kOk) {

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "engine/abi/scan_cache.h"
+#include "engine/graph/schema_guard.h"
 #include "engine/model/host_services.h"
 #include "engine/model/maker.h"
 
@@ -12,11 +14,24 @@ abi::Registry& TheRegistry() {
   static abi::Registry* registry = [] {
     model::RegisterServices();
     auto* made = new abi::Registry;
+    abi::Scanning scanning;
+    scanning.options.command = {"/proc/self/exe", "plugin", "scan", "--"};
+    scanning.options.limit = abi::ScanLimit();
+    scanning.cache = abi::ScanCachePath();
+    made->SetScanning(std::move(scanning));
+    made->SetSchemaCheck(NewSchemaCheck());
     model::AddBuiltinKinds(made);
-    for (const std::string& folder : abi::PluginFolders()) made->LoadFolder(folder);
+    made->LoadFolders(abi::PluginFolders());
     return made;
   }();
   return *registry;
+}
+
+abi::SchemaCheck NewSchemaCheck() {
+  auto guard = std::make_shared<graph::SchemaGuard>();
+  return [guard](const abi::Plugin& plugin, const std::vector<abi::Kind>& kinds) {
+    return guard->Add(plugin, kinds);
+  };
 }
 
 bool LoadPlan(const PipelineArgs& args, graph::Plan* plan, bool need_nodes) {

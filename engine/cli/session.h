@@ -14,8 +14,11 @@ namespace engine::cli {
 // Exit codes of every command; documented in docs/pipelines.md.
 enum ExitCode { kOk = 0, kFailed = 1, kBadInput = 2, kInterrupted = 130 };
 
-// The registry of this process, filled at the first call.
+// The registry of this process, filled at the first call; a child process loads each file first.
 abi::Registry& TheRegistry();
+
+// A check of plugins' schemas that has seen none yet.
+abi::SchemaCheck NewSchemaCheck();
 
 struct PipelineArgs {
   std::string file;

@@ -8,6 +8,7 @@
 
 #include "engine/graph/check.h"
 #include "engine/graph/diagnostic.h"
+#include "engine/graph/refused.h"
 #include "engine/graph/semver.h"
 #include "engine/graph/suggest.h"
 
@@ -191,8 +192,7 @@ void CheckRequirements(Work* work) {
         for (const abi::Refusal& refusal : work->index().refused) {
           if (refusal.id != id) continue;
           refused = true;
-          d.Hint("it is there, but was refused: " + refusal.reason);
-          if (!refusal.path.empty()) d.Hint("the file is " + refusal.path);
+          HintRefused(refusal, "is there", "require " + Quote(id), &d);
         }
         if (!refused) d.Hint(DidYouMean(id, ids, "plugins"));
       } else if (!InRange(plugin->version, range, &part)) {

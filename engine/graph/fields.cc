@@ -10,6 +10,7 @@
 
 #include "engine/graph/diagnostic.h"
 #include "engine/graph/reader.h"
+#include "engine/graph/refused.h"
 #include "engine/graph/suggest.h"
 
 namespace engine::graph {
@@ -75,7 +76,7 @@ class Walker {
       if (field.bad) continue;
       const Field* known = message.FindFieldByName(field.name);
       if (known == nullptr) {
-        Unknown(message, field);
+        Unknown(message, *block, field);
         field.bad = true;
         continue;
       }
@@ -206,11 +207,12 @@ class Walker {
     return names;
   }
 
-  void Unknown(const pb::Descriptor& message, const OutlineField& field) {
+  void Unknown(const pb::Descriptor& message, const OutlineBlock& block,
+               const OutlineField& field) {
     const bool is_node = &message == &schema_.node(), is_resource = &message == &schema_.resource();
     const bool is_block =
         !field.values.empty() && field.values[0].type == OutlineValue::Type::kBlock;
-    if ((is_node || is_resource) && is_block) return UnknownKind(message, field, is_node);
+    if ((is_node || is_resource) && is_block) return UnknownKind(message, block, field, is_node);
     Diagnostic& d = reporter_->Error(
         field.name_span, "unknown " + std::string(IsOptions(message) ? "option " : "field ") +
                              Quote(field.name) + " in " + Owner(message));
@@ -237,7 +239,8 @@ class Walker {
     return name;
   }
 
-  void UnknownKind(const pb::Descriptor& message, const OutlineField& field, bool is_node) {
+  void UnknownKind(const pb::Descriptor& message, const OutlineBlock& block,
+                   const OutlineField& field, bool is_node) {
     const abi::KindIndex& index = schema_.index();
     const pb::Descriptor& other = is_node ? schema_.resource() : schema_.node();
     const std::string here = is_node ? "node" : "resource", there = is_node ? "resource" : "node";
@@ -252,9 +255,10 @@ class Walker {
       for (const std::string& kind : refusal.kinds) {
         if (kind != field.name) continue;
         refused = true;
-        d.Hint("plugin " + (refusal.id.empty() ? refusal.path : refusal.id) +
-               " has it, but was refused: " + refusal.reason);
-        if (!refusal.path.empty()) d.Hint("the file is " + refusal.path);
+        const OutlineValue* name = block.Find("name");
+        HintRefused(
+            refusal, "has it",
+            here + (name == nullptr ? "" : " " + Quote(name->text)) + " (" + field.name + ")", &d);
       }
     }
     if (refused) return;

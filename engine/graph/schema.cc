@@ -57,33 +57,6 @@ bool IsIdentifier(std::string_view name) {
   return true;
 }
 
-Status AddPlugin(const abi::Plugin& plugin, Schema::Impl* impl) {
-  pb::FileDescriptorSet set;
-  if (!set.ParseFromString(plugin.schemas)) {
-    return Error(ENGINE_INVALID_ARGUMENT, "the schema bytes of plugin ", plugin.id,
-                 " cannot be read");
-  }
-  for (pb::FileDescriptorProto& file : *set.mutable_file()) {
-    const std::string name = NameInPool(plugin.id, file.name());
-    if (impl->pool.FindFileByName(name) != nullptr) {
-      if (IsShared(file.name())) continue;
-      return Error(ENGINE_INVALID_ARGUMENT, "the schema of plugin ", plugin.id, " has two files \"",
-                   file.name(), "\"");
-    }
-    file.set_name(name);
-    for (std::string& dependency : *file.mutable_dependency()) {
-      dependency = NameInPool(plugin.id, dependency);
-    }
-    Errors errors;
-    if (impl->pool.BuildFileCollectingErrors(file, &errors) == nullptr) {
-      return Error(ENGINE_INVALID_ARGUMENT, "the schema of plugin ", plugin.id,
-                   " does not fit with the others: ", errors.text);
-    }
-    impl->plugin_files.push_back(file);
-  }
-  return Status();
-}
-
 // Adds the oneof `kind` to Node or Resource. Fields are added in the order of their names.
 class KindAdder {
  public:
@@ -197,14 +170,7 @@ Status Compose(const std::vector<SubgraphKind>& subgraphs, Schema::Impl* impl) {
 
 }  // namespace
 
-Schema::Schema(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Schema::~Schema() = default;
-
-Status Schema::Build(const abi::KindIndex& index, const std::vector<SubgraphKind>& subgraphs,
-                     std::unique_ptr<Schema>* schema) {
-  auto impl = std::make_unique<Impl>();
-  impl->index = &index;
-  impl->subgraphs = subgraphs;
+Status AddBase(Schema::Impl* impl) {
   pb::FileDescriptorSet base;
   if (!base.ParseFromArray(kBaseSchema, static_cast<int>(kBaseSchemaSize))) {
     return Error(ENGINE_INTERNAL, "the built-in schema cannot be read");
@@ -223,6 +189,56 @@ Status Schema::Build(const abi::KindIndex& index, const std::vector<SubgraphKind
       return Error(ENGINE_INTERNAL, "the built-in schema is broken: ", errors.text);
     }
   }
+  return Status();
+}
+
+Status AddPlugin(const abi::Plugin& plugin, Schema::Impl* impl) {
+  pb::FileDescriptorSet set;
+  if (!set.ParseFromString(plugin.schemas)) {
+    return Error(ENGINE_INVALID_ARGUMENT, "the schema bytes of plugin ", plugin.id,
+                 " cannot be read: they are no FileDescriptorSet");
+  }
+  for (pb::FileDescriptorProto& file : *set.mutable_file()) {
+    const std::string name = NameInPool(plugin.id, file.name());
+    if (impl->pool.FindFileByName(name) != nullptr) {
+      if (IsShared(file.name())) continue;
+      return Error(ENGINE_INVALID_ARGUMENT, "the schema of plugin ", plugin.id, " has two files \"",
+                   file.name(), "\"");
+    }
+    if (IsShared(file.name())) {
+      // Protobuf's own, so that no plugin decides what all others get.
+      const pb::FileDescriptor* own =
+          pb::DescriptorPool::generated_pool()->FindFileByName(file.name());
+      if (own == nullptr) {
+        return Error(ENGINE_INVALID_ARGUMENT, "the schema of plugin ", plugin.id,
+                     " brings the file \"", file.name(), "\", which this engine does not know");
+      }
+      file.Clear();
+      own->CopyTo(&file);
+    }
+    file.set_name(name);
+    for (std::string& dependency : *file.mutable_dependency()) {
+      dependency = NameInPool(plugin.id, dependency);
+    }
+    Errors errors;
+    if (impl->pool.BuildFileCollectingErrors(file, &errors) == nullptr) {
+      return Error(ENGINE_INVALID_ARGUMENT, "the schema of plugin ", plugin.id,
+                   " does not fit with the others: ", errors.text);
+    }
+    impl->plugin_files.push_back(file);
+  }
+  return Status();
+}
+
+Schema::Schema(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Schema::~Schema() = default;
+
+Status Schema::Build(const abi::KindIndex& index, const std::vector<SubgraphKind>& subgraphs,
+                     std::unique_ptr<Schema>* schema) {
+  auto impl = std::make_unique<Impl>();
+  impl->index = &index;
+  impl->subgraphs = subgraphs;
+  ENGINE_RETURN_IF_ERROR(AddBase(impl.get()));
   for (const abi::Plugin& plugin : index.plugins) {
     ENGINE_RETURN_IF_ERROR(AddPlugin(plugin, impl.get()));
   }
@@ -257,6 +273,13 @@ const pb::Descriptor* Schema::Options(const abi::Kind& kind) const {
 }
 
 std::string Schema::Export() const { return ExportSchema(*impl_); }
+
+bool HasTextOption(const Schema& schema, const abi::Kind& kind, const std::string& name) {
+  const pb::Descriptor* options = schema.Options(kind);
+  const auto* field = options == nullptr ? nullptr : options->FindFieldByName(name);
+  return field != nullptr && field->type() == pb::FieldDescriptor::TYPE_STRING &&
+         !field->is_repeated();
+}
 
 bool IsKindField(const pb::FieldDescriptor& field) { return field.number() > 1000; }
 

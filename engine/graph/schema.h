@@ -77,6 +77,9 @@ class Schema {
   std::unique_ptr<Impl> impl_;
 };
 
+// Whether the kind has an option of that name that takes one text.
+bool HasTextOption(const Schema& schema, const abi::Kind& kind, const std::string& name);
+
 // Whether the field is a kind's, and not one of pipeline.proto itself.
 bool IsKindField(const google::protobuf::FieldDescriptor& field);
 

@@ -25,6 +25,11 @@ struct Schema::Impl {
 
 std::string ExportSchema(const Schema::Impl& impl);
 
+// Begins a schema: all files of the base but pipeline.proto itself, which becomes `composed`.
+Status AddBase(Schema::Impl* impl);
+// Adds the files of a plugin's schema to the pool.
+Status AddPlugin(const abi::Plugin& plugin, Schema::Impl* impl);
+
 }  // namespace engine::graph
 
 #endif  // ENGINE_GRAPH_SCHEMA_PARTS_H_

@@ -9,8 +9,8 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/inductor/aoti_torch/utils.h>
-#include <torch/version.h>
 
+#include "engine/fingerprint.h"
 #include "engine/kernels/isa.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/pool.h"
@@ -365,19 +365,6 @@ void SetTorchThreads(int threads) { at::set_num_threads(threads); }
 
 uint64_t TorchAbiVersion() { return aoti_torch_abi_version(); }
 
-std::string TorchFingerprint() {
-  std::string text = "torch=" TORCH_VERSION;
-#if defined(_GLIBCXX_USE_CXX11_ABI) && _GLIBCXX_USE_CXX11_ABI
-  text += ";cxx11abi=1";
-#else
-  text += ";cxx11abi=0";
-#endif
-  // Compilers of one family of this number agree on the layout of classes.
-  text += ";gxxabi=" + std::to_string(__GXX_ABI_VERSION / 1000) + "xxx;stdlib=libstdcxx";
-#ifdef _GLIBCXX_DEBUG
-  text += ";glibcxx_debug=1";
-#endif
-  return text;
-}
+std::string TorchFingerprint() { return ENGINE_FINGERPRINT; }
 
 }  // namespace engine::model

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "engine/ext/draft/autograd.h"
+#include "engine/ext/autograd.h"
 #include "engine/runtime/thread_state.h"
 #include "engine/status.hpp"
 

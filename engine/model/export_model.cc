@@ -239,6 +239,7 @@ Status ExportModel(const Model& model, const MergeRequest& request) {
 engine_status* ExportModelC(engine_model* model, const engine_export* how) {
   return Guard([&]() -> Status {
     static constexpr const char* kTypes[] = {"F32", "F16", "BF16", "F64", "Q8_0", "INT8"};
+    ENGINE_RETURN_IF_ERROR(CheckComplete(how, "how the model is written"));
     if (how->type >= std::size(kTypes) || how->merge_into > ENGINE_MERGE_ORIGINAL) {
       return Error(ENGINE_INVALID_ARGUMENT, "type ", how->type, " or merge_into ", how->merge_into,
                    " of an export is not known");

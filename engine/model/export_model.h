@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/model/formats/export.h"
 #include "engine/model/model.h"
 

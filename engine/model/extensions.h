@@ -2,6 +2,8 @@
 #ifndef ENGINE_MODEL_EXTENSIONS_H_
 #define ENGINE_MODEL_EXTENSIONS_H_
 
+#include "engine/ext/kv.h"
+#include "engine/growth.hpp"
 #include "engine/made_of.hpp"
 
 namespace engine::model {

@@ -3,7 +3,7 @@
 #ifndef ENGINE_MODEL_HOST_SERVICES_H_
 #define ENGINE_MODEL_HOST_SERVICES_H_
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 
 namespace engine::model {
 

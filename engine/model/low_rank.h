@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/status.hpp"
 
 namespace engine::model {

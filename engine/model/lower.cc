@@ -241,9 +241,10 @@ Status Lowered::Make(Model* model, std::shared_ptr<Lowered>* out) {
 
 Status Lowered::Check(const engine_step& step) const {
   if (step.count == 0) return Error(ENGINE_INVALID_ARGUMENT, "a step without sequences");
+  ENGINE_RETURN_IF_ERROR(CheckComplete(step.sequences, "the step's first sequence"));
   const int64_t context = static_cast<int64_t>(rope_.cos.size()) / rope_.half;
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     const int64_t end = static_cast<int64_t>(s.start) + s.token_count;
     if (s.logits_count > s.token_count) {
       return Error(ENGINE_INVALID_ARGUMENT, "sequence ", s.request, " wants logits of ",
@@ -420,7 +421,7 @@ Status Lowered::Layout(const engine_step& step, int64_t* rows, int64_t* wanted) 
   spans_.clear();
   int64_t own_pages = 0;
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     if (spans_.empty() || spans_.back().adapter != s.adapter) {
       spans_.push_back({s.adapter, *rows, *rows});
     }
@@ -449,7 +450,7 @@ Status Lowered::Layout(const engine_step& step, int64_t* rows, int64_t* wanted) 
   jobs_.clear();
   int64_t row = 0, own = 0;
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     kernels::AttentionJob job;
     job.blocks = kv_.empty() ? own_blocks_.data() + own : s.blocks;
     job.q = q_.data() + row * c.heads * c.head_dim;
@@ -473,7 +474,7 @@ Status Lowered::Step(Model* model, const engine_step& step, float* logits, uint6
   ENGINE_RETURN_IF_ERROR(Layout(step, &rows, &wanted));
   int64_t row = 0;
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     for (uint32_t t = 0; t < s.token_count; ++t) {
       ENGINE_RETURN_IF_ERROR(Embed(model, s.tokens[t], x_.data() + row++ * c.hidden));
     }
@@ -486,7 +487,7 @@ Status Lowered::Step(Model* model, const engine_step& step, float* logits, uint6
     int64_t at = 0;
     spans_.clear();
     for (uint32_t i = 0; i < step.count; ++i) {
-      const engine_step_sequence& s = step.sequences[i];
+      const engine_step_sequence& s = At(step.sequences, i);
       row += s.token_count;
       if (s.logits_count == 0) continue;
       spans_.push_back({s.adapter, at, at + s.logits_count});
@@ -524,7 +525,7 @@ Status Model::InputPeaks(std::span<const int32_t> ids, std::vector<std::vector<f
   const auto piece = static_cast<size_t>(std::min<int64_t>(kPiece, context()));
   std::vector<float> logits(piece * static_cast<size_t>(config().vocab));
   for (size_t at = 0; at < ids.size(); at += piece) {
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.tokens = ids.data() + at;
     s.token_count = s.logits_count = static_cast<uint32_t>(std::min(piece, ids.size() - at));
     const engine_step step = {sizeof(engine_step), 1, &s};

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "engine/graph/suggest.h"
+#include "engine/growth.hpp"
 #include "engine/model/autograd.h"
 #include "engine/model/formats/random_checkpoint.h"
 #include "engine/model/machine.h"
@@ -58,6 +59,13 @@ Status CreateTransform(const abi::Registry& registry, const graph::PlanResource&
   ENGINE_RETURN_IF_ERROR(Status(
       source->loaded->transforms->create(source->loaded->self, source->number, Str(resource.name),
                                          Str(resource.options), &out->vtable, &self)));
+  ENGINE_RETURN_IF_ERROR(
+      CheckComplete(out->vtable, "the table of a transform of kind '" + resource.kind->name + "'"));
+  if (out->vtable->plan == nullptr || out->vtable->rewrite == nullptr ||
+      out->vtable->destroy == nullptr) {
+    return Error(ENGINE_INTERNAL, "a transform of kind '", resource.kind->name,
+                 "' lacks plan, rewrite or destroy");
+  }
   out->self = std::shared_ptr<void>(self, out->vtable->destroy);
   return Status();
 }

@@ -15,6 +15,31 @@ namespace {
 std::string DenseKey(const Param& param, uint32_t wanted, uint32_t dtype) {
   return wanted == dtype ? param.name : param.name + " in bf16";
 }
+
+// A tensor over the file's own pages, where it stores the values as they are wanted: nothing is
+// read before it is used, or held twice. The pages are mapped for reading alone, as nothing writes
+// to a model's weights: whoever trains them takes a copy.
+std::optional<Tensor> MappedTensor(const Checkpoint& checkpoint, const Param& param,
+                                   uint32_t wanted) {
+  // Beside a small one lie others whose pages would be mapped with it, and stay.
+  constexpr uint64_t kLeast = 1 << 20;
+  if (param.stored->bytes < kLeast) return {};
+  const Encoding encoding = param.stored->encoding;
+  const bool same = wanted == ENGINE_F32    ? encoding == Encoding::kF32
+                    : wanted == ENGINE_F64  ? encoding == Encoding::kF64
+                    : wanted == ENGINE_BF16 ? encoding == Encoding::kBF16
+                                            : false;
+  std::shared_ptr<const void> keep;
+  const uint8_t* at = same ? checkpoint.AsStored(*param.stored, &keep) : nullptr;
+  if (at == nullptr) return {};
+  ops::Ints strides(param.shape.size(), 1);
+  for (size_t d = param.shape.size(); d-- > 1;) strides[d - 1] = strides[d] * param.shape[d];
+  return torch::stable::from_blob(const_cast<uint8_t*>(at), ops::internal::Ref(param.shape),
+                                  ops::internal::Ref(strides),
+                                  torch::stable::Device(torch::headeronly::DeviceType::CPU),
+                                  ops::TypeOf(wanted), [keep = std::move(keep)](void*) {});
+}
+
 }  // namespace
 
 Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out, bool narrow) {
@@ -25,8 +50,13 @@ Status Base::DenseTensor(const Param& param, std::optional<Tensor>* out, bool na
     *out = it->second;
     return Status();
   }
-  Tensor tensor = ops::Empty(param.shape, wanted);
   const TensorInfo& stored = *param.stored;
+  if (std::optional<Tensor> mapped = MappedTensor(*checkpoint, param, wanted)) {
+    tensors_.emplace(key, *mapped);
+    *out = *std::move(mapped);
+    return Status();
+  }
+  Tensor tensor = ops::Empty(param.shape, wanted);
   const int64_t columns = param.columns();
   std::mutex status_mutex;
   Status status;
@@ -287,6 +317,27 @@ Status Model::Plan(const engine_transform_vtable* vtable, void* self, const std:
   return Status();
 }
 
+namespace {
+
+// What an implementation says it is made of must be whole before lowering relies on it.
+Status CheckTables(const engine_site_impl& impl) {
+  const auto check = [&]<typename Table>(const Table*, const char* id) -> Status {
+    const Table* table = Ask<Table>(impl, id);
+    return table == nullptr ? Status() : CheckComplete(table, "its table " + std::string(id));
+  };
+  ENGINE_RETURN_IF_ERROR(
+      check(static_cast<engine_packed_linear*>(nullptr), ENGINE_EXT_PACKED_LINEAR));
+  ENGINE_RETURN_IF_ERROR(check(static_cast<engine_low_rank*>(nullptr), ENGINE_EXT_LOW_RANK));
+  ENGINE_RETURN_IF_ERROR(check(static_cast<engine_autocast*>(nullptr), ENGINE_EXT_AUTOCAST));
+  ENGINE_RETURN_IF_ERROR(
+      check(static_cast<engine_same_function*>(nullptr), ENGINE_EXT_SAME_FUNCTION));
+  ENGINE_RETURN_IF_ERROR(check(static_cast<engine_recomputed*>(nullptr), ENGINE_EXT_RECOMPUTED));
+  ENGINE_RETURN_IF_ERROR(check(static_cast<engine_kv_view*>(nullptr), ENGINE_EXT_KV_VIEW));
+  return check(static_cast<engine_kv_pool*>(nullptr), ENGINE_EXT_KV_POOL);
+}
+
+}  // namespace
+
 Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void> instance,
                     const std::string& resource, std::shared_ptr<Model>* out) const {
   std::vector<SiteChange> diff;
@@ -304,6 +355,7 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
     impl->made_by = resource;
     impl->replaced = view->impls_[change.site];
     impl->transform = instance;
+    impl->c.struct_size = sizeof impl->c;
     const Status status =
         Status(vtable->rewrite(self, ToC(view.get()), change.site, &impl->c)).At("", resource);
     if (!status.ok()) return status.Prefix("site '" + sites_[change.site].name + "': ");
@@ -312,6 +364,8 @@ Status Model::Apply(const engine_transform_vtable* vtable, std::shared_ptr<void>
       return Error(ENGINE_INTERNAL, "transform '", resource, "' gave no implementation for site '",
                    sites_[change.site].name, "'");
     }
+    ENGINE_RETURN_IF_ERROR(
+        CheckTables(impl->c).Prefix("site '" + sites_[change.site].name + "': "));
     view->impls_[change.site] = std::move(impl);
   }
   if (vtable->finish != nullptr) {
@@ -402,6 +456,8 @@ Status Model::EncodeParam(std::string_view name, uint32_t codec, engine_packed* 
   }
   param->codec = codec;
   param->packed = packed->matrix;
+  // Whoever encoded it has read the file's pages, which would count in the process's peak.
+  if (param->stored != nullptr) base_->checkpoint->Drop(*param->stored);
   return Status();
 }
 

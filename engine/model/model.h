@@ -15,8 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/ext/draft/model.h"
-#include "engine/ext/draft/transforms.h"
+#include "engine/ext/kv.h"
+#include "engine/ext/model.h"
+#include "engine/growth.hpp"
+#include "engine/ext/transforms.h"
 #include "engine/kernels/packed.h"
 #include "engine/model/formats/checkpoint.h"
 #include "engine/model/formats/tokenizer.h"

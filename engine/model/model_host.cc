@@ -26,25 +26,26 @@ namespace {
 void Info(const engine_model* m, engine_model_info* out) {
   const Model& model = *FromC(m);
   const ModelConfig& c = model.config();
-  *out = {sizeof(engine_model_info),
-          model.dtype(),
-          Str(c.name),
-          Str(c.architecture),
-          c.hidden,
-          c.blocks,
-          c.heads,
-          c.kv_heads,
-          c.head_dim,
-          c.mlp,
-          c.vocab,
-          model.context(),
-          c.rope_theta,
-          c.norm_eps,
-          c.tied_embedding,
-          {},
-          static_cast<uint32_t>(model.adapters().size()),
-          0,
-          model.fingerprint()};
+  Give(engine_model_info{sizeof(engine_model_info),
+                         model.dtype(),
+                         Str(c.name),
+                         Str(c.architecture),
+                         c.hidden,
+                         c.blocks,
+                         c.heads,
+                         c.kv_heads,
+                         c.head_dim,
+                         c.mlp,
+                         c.vocab,
+                         model.context(),
+                         c.rope_theta,
+                         c.norm_eps,
+                         c.tied_embedding,
+                         {},
+                         static_cast<uint32_t>(model.adapters().size()),
+                         0,
+                         model.fingerprint()},
+       out);
 }
 
 engine_status* SiteInfo(const engine_model* m, uint32_t i, engine_site_info* out) {
@@ -54,7 +55,9 @@ engine_status* SiteInfo(const engine_model* m, uint32_t i, engine_site_info* out
                                        "no site has the number " + std::to_string(i));
   }
   const Site& s = model.sites()[i];
-  *out = {sizeof(engine_site_info), s.kind, Str(s.name), Str(s.weight), s.in, s.out, s.block, 0};
+  Give(engine_site_info{sizeof(engine_site_info), s.kind, Str(s.name), Str(s.weight), s.in, s.out,
+                        s.block, 0},
+       out);
   return nullptr;
 }
 
@@ -71,17 +74,17 @@ engine_status* ParamInfo(const engine_model* m, uint32_t i, engine_param_info* o
   return Guard([&] {
     const Param* p = nullptr;
     ENGINE_RETURN_IF_ERROR(ParamAt(m, i, &p));
-    *out = {};
-    out->struct_size = sizeof *out;
-    out->rank = static_cast<uint32_t>(p->shape.size());
-    out->name = Str(p->name);
-    for (size_t d = 0; d < p->shape.size() && d < 4; ++d) out->shape[d] = p->shape[d];
-    out->dtype = p->dtype;
-    out->codec = p->codec;
-    out->trainable = p->trainable;
-    out->tie_group = Str(p->tie_group);
-    out->init_key = Str(p->init_key);
-    out->optimizer_group = Str(p->optimizer_group);
+    engine_param_info info = Sized<engine_param_info>();
+    info.rank = static_cast<uint32_t>(p->shape.size());
+    info.name = Str(p->name);
+    for (size_t d = 0; d < p->shape.size() && d < 4; ++d) info.shape[d] = p->shape[d];
+    info.dtype = p->dtype;
+    info.codec = p->codec;
+    info.trainable = p->trainable;
+    info.tie_group = Str(p->tie_group);
+    info.init_key = Str(p->init_key);
+    info.optimizer_group = Str(p->optimizer_group);
+    Give(info, out);
     return Status();
   });
 }
@@ -250,12 +253,17 @@ engine_status* ChatRender(const engine_model* m, engine_str messages, engine_str
 }
 
 engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
-  return Guard([&] { return FromC(m)->Step(*step, logits); });
+  return Guard([&]() -> Status {
+    ENGINE_RETURN_IF_ERROR(CheckComplete(step, "the step"));
+    return FromC(m)->Step(*step, logits);
+  });
 }
 
 engine_status* SampleC(engine_model* m, const engine_logits* logits,
                        const engine_sampling* fallback, int32_t* ids, float* margins) {
   return Guard([&]() -> Status {
+    ENGINE_RETURN_IF_ERROR(CheckComplete(logits, "what holds the logits"));
+    ENGINE_RETURN_IF_ERROR(CheckComplete(fallback, "the sampling of rows without their own"));
     const auto vocab = static_cast<int64_t>(logits->vocab);
     if (vocab <= 0 || vocab > std::numeric_limits<int32_t>::max()) {
       return Error(ENGINE_INVALID_ARGUMENT, "logits over a vocabulary of ", logits->vocab);
@@ -319,6 +327,7 @@ engine_status* LossC(engine_model* m, AtenTensorHandle ids, AtenTensorHandle lab
     std::optional<Tensor> out, example;
     LossHow how;
     if (c != nullptr) {
+      ENGINE_RETURN_IF_ERROR(CheckComplete(c, "how the loss is computed"));
       if (c->example != nullptr) example = ops::Borrow(c->example);
       if (!(c->label_smoothing >= 0 && c->label_smoothing < 1)) {
         return Error(ENGINE_INVALID_ARGUMENT, "label_smoothing is ", c->label_smoothing,
@@ -571,11 +580,17 @@ const engine_model_host kModelHost = {
     &ParamTensor,
     [](engine_model* m, const engine_param_info* info, AtenTensorHandle t) -> engine_status* {
       const Tensor tensor(t);
-      return Guard([&] { return FromC(m)->AddParam(*info, tensor); });
+      return Guard([&]() -> Status {
+        ENGINE_RETURN_IF_ERROR(CheckComplete(info, "the parameter's description"));
+        return FromC(m)->AddParam(*info, tensor);
+      });
     },
     [](engine_model* m, const engine_param_info* info, AtenTensorHandle t) -> engine_status* {
       const Tensor tensor(t);
-      return Guard([&] { return FromC(m)->ReplaceParam(*info, tensor); });
+      return Guard([&]() -> Status {
+        ENGINE_RETURN_IF_ERROR(CheckComplete(info, "the parameter's description"));
+        return FromC(m)->ReplaceParam(*info, tensor);
+      });
     },
     &ParamCopy,
     [](engine_model* m, engine_str name, uint32_t codec, engine_packed* p) -> engine_status* {
@@ -594,8 +609,15 @@ const engine_model_host kModelHost = {
     &ForwardC,
     &LossC,
     &InputPeaks,
-    [](engine_model* m, int64_t batch, int64_t tokens, engine_train_estimate* out)
-        -> engine_status* { return Guard([&] { return FromC(m)->Estimate(batch, tokens, out); }); },
+    [](engine_model* m, int64_t batch, int64_t tokens,
+       engine_train_estimate* out) -> engine_status* {
+      return Guard([&] {
+        engine_train_estimate estimate = Sized<engine_train_estimate>();
+        ENGINE_RETURN_IF_ERROR(FromC(m)->Estimate(batch, tokens, &estimate));
+        Give(estimate, out);
+        return Status();
+      });
+    },
     [](engine_model* m) { FromC(m)->ParamsChanged(); },
     [](engine_forward* pass) { pass->references.fetch_add(1); },
     [](engine_forward* pass) {
@@ -608,7 +630,12 @@ const engine_model_host kModelHost = {
     },
     [](engine_forward* pass, uint32_t site) { OnlySite(*pass, site); },
     [](const engine_forward* pass, uint32_t site, engine_site_cost* out) -> engine_status* {
-      return Guard([&] { return SiteCost(*pass, site, out); });
+      return Guard([&] {
+        engine_site_cost cost = Sized<engine_site_cost>();
+        ENGINE_RETURN_IF_ERROR(SiteCost(*pass, site, &cost));
+        Give(cost, out);
+        return Status();
+      });
     },
     &DropoutC,
     &PackedCreate,

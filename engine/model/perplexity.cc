@@ -37,13 +37,11 @@ class Room {
   Status Give(std::span<const int32_t> tokens, engine_step_sequence* s) {
     if (pool_ == nullptr) return Status();
     if (sequence_ == 0) {
-      engine_kv_open open = {};
-      open.struct_size = sizeof open;
+      engine_kv_open open = Sized<engine_kv_open>();
       open.flags = ENGINE_KV_OPEN_NO_SHARING;
       open.tokens = tokens.data();
       open.token_count = static_cast<uint32_t>(tokens.size());
-      engine_kv_match match = {};
-      match.struct_size = sizeof match;
+      engine_kv_match match = Sized<engine_kv_match>();
       ENGINE_RETURN_IF_ERROR(Status(pool_->sequence_open(pool_->self, &open, &sequence_, &match)));
     }
     ENGINE_RETURN_IF_ERROR(Status(pool_->sequence_reserve(pool_->self, sequence_, tokens.size())));
@@ -75,7 +73,7 @@ Status MeasurePerplexity(Model* model, std::span<const int32_t> tokens, int64_t 
   Room room(PoolOf(*model));
   for (int64_t w = 0; w < windows; ++w) {
     const int32_t* at = tokens.data() + w * window;
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = 1;
     s.tokens = at;
     s.token_count = static_cast<uint32_t>(window);

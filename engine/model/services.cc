@@ -2,10 +2,10 @@
 #include "engine/runtime/services.h"
 
 #include "engine/abi/host.h"
-#include "engine/ext/draft/async.h"
-#include "engine/ext/draft/autograd.h"
-#include "engine/ext/draft/metrics.h"
+#include "engine/ext/async.h"
+#include "engine/ext/autograd.h"
 #include "engine/ext/log.h"
+#include "engine/ext/metrics.h"
 #include "engine/ext/tasks.h"
 #include "engine/kernels/parallel.h"
 #include "engine/model/autograd.h"
@@ -17,7 +17,7 @@ namespace engine::model {
 
 void RegisterServices() {
   static const engine_tasks tasks = {
-      sizeof(engine_tasks), static_cast<uint32_t>(CgroupCores()),
+      sizeof(engine_tasks), 0, [] { return static_cast<uint32_t>(ComputeThreads()); },
       [](int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t), void* arg) {
         if (count > 0) kernels::ParallelRun(count, grain < 1 ? 1 : grain, body, arg);
       }};

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/ext/draft/autograd.h"
+#include "engine/ext/autograd.h"
 
 namespace engine::model {
 

@@ -118,7 +118,7 @@ Status Model::Estimate(int64_t batch, int64_t tokens, engine_train_estimate* out
   const auto wide = static_cast<double>(DtypeBytes(dtype()));
   const double product = narrow ? 2 : wide;
   const ModelConfig& c = config();
-  double kept = 0, weights = 0, flops = 0, most_inside = 0;
+  double kept = 0, weights = 0, flops = 0, most_inside = 0, looked_up = 0;
   // Forward and backward by a weight that is frozen, and by one that trains.
   const auto passes = [](bool trains) { return trains ? 3.0 : 2.0; };
   for (uint32_t site = 0; site < sites_.size(); ++site) {
@@ -133,7 +133,9 @@ Status Model::Estimate(int64_t batch, int64_t tokens, engine_train_estimate* out
         flops += 6 * rank * static_cast<double>(s.in + s.out) * rows;
       }
       const bool thin = linear && narrow;
-      const bool held = param.tensor || (linear && param.packed != nullptr);
+      const bool held = param.tensor || param.packed != nullptr;
+      // An embedding that is packed, as the head that it is tied to, is unpacked to look ids up.
+      if (!linear && param.packed != nullptr) looked_up = count * wide;
       const bool again = s.kind == ENGINE_SITE_HEAD && c.tied_embedding && !thin;
       if (!held && !again && !base_->HasDense(param, thin)) weights += count * (thin ? 2 : wide);
     }
@@ -142,7 +144,7 @@ Status Model::Estimate(int64_t batch, int64_t tokens, engine_train_estimate* out
       kept += static_cast<double>(c.vocab * c.hidden) * wide / rows;
     }
     if (s.kind != ENGINE_SITE_BLOCK) continue;
-    engine_site_cost block = {}, mlp = {};
+    auto block = Sized<engine_site_cost>(), mlp = Sized<engine_site_cost>();
     ENGINE_RETURN_IF_ERROR(SiteCost(pass, site, &block));
     ENGINE_RETURN_IF_ERROR(SiteCost(pass, site + 9, &mlp));
     // Scores and values of causal attention, forward once and backward two and a half times.
@@ -177,7 +179,8 @@ Status Model::Estimate(int64_t batch, int64_t tokens, engine_train_estimate* out
   const double loss = logits + rows * 3 * hidden * wide;
   out->weight_bytes = static_cast<uint64_t>(weights);
   out->kept_bytes = static_cast<uint64_t>(rows * kept);
-  out->working_bytes = static_cast<uint64_t>(std::max(loss, backward));
+  // What is looked up is there before anything else is kept.
+  out->working_bytes = static_cast<uint64_t>(std::max({loss, backward, looked_up - rows * kept}));
   out->flops = flops;
   out->flops_per_second = FlopsPerSecond(narrow, c.hidden, c.mlp);
   return Status();

@@ -6,9 +6,9 @@
 #include <functional>
 #include <string>
 
-#include "engine/ext/draft/async.h"
-#include "engine/ext/draft/metrics.h"
+#include "engine/ext/async.h"
 #include "engine/ext/log.h"
+#include "engine/ext/metrics.h"
 
 namespace engine::runtime {
 

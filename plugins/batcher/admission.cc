@@ -21,8 +21,7 @@ Status Scheduler::Fits(uint64_t prompt, uint64_t max_tokens) const {
                  model_.context, ", the answer included");
   }
   if (model_.pool == nullptr) return Status();
-  engine_kv_stats stats = {};
-  stats.struct_size = sizeof stats;
+  engine_kv_stats stats = Sized<engine_kv_stats>();
   model_.pool->stats(model_.pool->self, &stats);
   const uint64_t most = std::min(prompt + max_tokens, model_.context);
   const uint64_t pages = CeilDiv(most, model_.pool->page_tokens);
@@ -46,8 +45,7 @@ Status Scheduler::FindAdapter(Request* r) const {
 void Scheduler::Refuse(const Ask& ask, engine_finish finish, const Status& status,
                        uint64_t retry_us) {
   ++counts_.refused;
-  engine_usage usage = {};
-  usage.struct_size = sizeof usage;
+  engine_usage usage = Sized<engine_usage>();
   usage.prompt_tokens = static_cast<uint32_t>(ask.count);
   Given given;
   given.ask = &ask;
@@ -235,8 +233,7 @@ Scheduler::Answer* Scheduler::Best(uint64_t now, size_t* place) {
 }
 
 uint64_t Scheduler::PagesFree() const {
-  engine_kv_stats stats = {};
-  stats.struct_size = sizeof stats;
+  engine_kv_stats stats = Sized<engine_kv_stats>();
   model_.pool->stats(model_.pool->self, &stats);
   return stats.pages_total - std::min(stats.pages_total, stats.pages_used);
 }
@@ -262,8 +259,7 @@ void Scheduler::Join(uint64_t now) {
       continue;
     }
     if (status.code() == ENGINE_RESOURCE_EXHAUSTED) {
-      engine_kv_stats stats = {};
-      stats.struct_size = sizeof stats;
+      engine_kv_stats stats = Sized<engine_kv_stats>();
       model_.pool->stats(model_.pool->self, &stats);
       if (stats.sequences != 0) return;  // room comes when one of them ends
     }
@@ -326,16 +322,14 @@ Status Scheduler::Begin(Answer* answer) {
 Status Scheduler::Open(Answer* answer) {
   if (model_.pool == nullptr) return Status();
   Request& r = *answer->request;
-  engine_kv_open how = {};
-  how.struct_size = sizeof how;
+  engine_kv_open how = Sized<engine_kv_open>();
   how.flags = limits_.share_prefixes ? 0 : ENGINE_KV_OPEN_NO_SHARING;
   how.tokens = answer->tokens->data();
   how.token_count = static_cast<uint32_t>(answer->tokens->size());
   how.adapter = r.adapter;
   how.salt = r.Salt();
   if (r.has_session) how.session = Str(r.session.name);
-  engine_kv_match match = {};
-  match.struct_size = sizeof match;
+  engine_kv_match match = Sized<engine_kv_match>();
   ENGINE_RETURN_IF_ERROR(
       Status(model_.pool->sequence_open(model_.pool->self, &how, &answer->sequence, &match)));
   answer->open = true;

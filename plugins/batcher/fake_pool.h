@@ -11,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/kv.h"
+#include "engine/ext/model.h"
 #include "engine/status.hpp"
 
 namespace engine::batcher {

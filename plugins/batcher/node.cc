@@ -115,8 +115,7 @@ Status Batcher::Open(Call&) {
 void Batcher::Use(Call& call) {
   const engine_model_host* api = ThisHost().model;
   const engine_model* m = model.Get(call);
-  engine_model_info info = {};
-  info.struct_size = sizeof info;
+  engine_model_info info = Sized<engine_model_info>();
   api->info(m, &info);
   const uint32_t count = api->site_count(m);
   // Where the last look found a KV store is where the next one is, if it is the same model.
@@ -124,8 +123,7 @@ void Batcher::Use(Call& call) {
   ModelView view;
   kv_site_ = count;
   for (uint32_t i = first; i < count; ++i) {
-    engine_site_info site = {};
-    site.struct_size = sizeof site;
+    engine_site_info site = Sized<engine_site_info>();
     const Status status(api->site(m, i, &site));
     if (!status.ok() || site.kind != ENGINE_SITE_KV_STORE) continue;
     const engine_site_impl* impl = api->site_impl(m, i);
@@ -171,8 +169,7 @@ Status Batcher::TakeIn(Call& call, const engine_packet* packet) {
     scheduler_->Add(std::move(ask), NowNs());
     return Status();
   }
-  engine_usage usage = {};
-  usage.struct_size = sizeof usage;
+  engine_usage usage = Sized<engine_usage>();
   Given given;
   given.ask = &ask;
   given.finish = ENGINE_FINISH_ERROR;

@@ -212,8 +212,7 @@ void Scheduler::ReservePages(std::vector<Slot>* chosen) {
         continue;
       }
       Answer* last = running_.back();
-      engine_kv_stats stats = {};
-      stats.struct_size = sizeof stats;
+      engine_kv_stats stats = Sized<engine_kv_stats>();
       pool->stats(pool->self, &stats);
       if (status.code() != ENGINE_RESOURCE_EXHAUSTED || (last == a && stats.sequences <= 1)) {
         // Alone, and still there is no room: it will never fit.
@@ -237,7 +236,7 @@ void Scheduler::Build(const std::vector<Slot>& chosen, StepParts* parts) {
   for (const Slot& slot : chosen) {
     Answer& a = *slot.answer;
     const uint64_t start = model_.pool == nullptr ? 0 : a.done;
-    engine_step_sequence s = {};
+    engine_step_sequence s = Sized<engine_step_sequence>();
     s.request = a.StreamId();
     s.tokens = a.tokens->data() + start;
     s.token_count = slot.take;

@@ -23,7 +23,9 @@
 #include <vector>
 
 #include "accounts.h"
-#include "engine/ext/draft/model.h"
+#include "engine/ext/kv.h"
+#include "engine/ext/model.h"
+#include "engine/growth.hpp"
 #include "engine/status.hpp"
 #include "engine/types.h"
 

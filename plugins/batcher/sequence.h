@@ -25,10 +25,10 @@ struct Scheduler::Request {
   uint32_t adapter = 0;  // its number in the model of the moment; 0: none
   bool has_session = false;
   Session session;
-  engine_sampling sampling = {};
+  engine_sampling sampling = Sized<engine_sampling>();
   bool has_sampling = false;
-  engine_usage usage = {};  // what its answers share
-  uint32_t left = 0;        // of answers, that have not left
+  engine_usage usage = Sized<engine_usage>();  // what its answers share
+  uint32_t left = 0;                           // of answers, that have not left
   std::vector<std::unique_ptr<Answer>> answers;
 
   engine_str Salt() const { return ask.request != nullptr ? ask.request->salt : engine_str{}; }

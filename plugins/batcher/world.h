@@ -32,8 +32,8 @@ inline int32_t NextToken(const std::vector<int32_t>& tokens, uint64_t stream, bo
 
 struct Prompt {
   std::vector<int32_t> ids, continued;
-  engine_request request = {};
-  engine_sampling sampling = {};
+  engine_request request = Sized<engine_request>();
+  engine_sampling sampling = Sized<engine_sampling>();
   std::string key, session, salt, adapter;
 };
 
@@ -43,7 +43,7 @@ struct Answered {
   int ends = 0;
   engine_code code = ENGINE_OK;
   std::string error;
-  engine_usage usage = {};
+  engine_usage usage = Sized<engine_usage>();
   uint64_t retry_after_us = 0;
   uint32_t choices = 0;
   int order = -1;       // place among all ends

@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-#include "engine/torch_ops.h"
+#include "engine/model_tensors.hpp"
 #include "engine/util.hpp"
 #include "engine/wire.hpp"
 #include "options.engine.hpp"
@@ -50,8 +50,7 @@ class Budget {
     const auto rows = static_cast<double>(batch * tokens);
     std::vector<BlockCost> costs;
     for (size_t i = 0; i < blocks_.size(); ++i) {
-      engine_site_cost block = {}, mlp = {};
-      block.struct_size = mlp.struct_size = sizeof block;
+      auto block = Sized<engine_site_cost>(), mlp = Sized<engine_site_cost>();
       Status status(api->site_cost(pass, blocks_[i], &block));
       if (status.ok()) status = Status(api->site_cost(pass, mlps_[i], &mlp));
       if (!status.ok()) {
@@ -228,18 +227,10 @@ struct Checkpoint : Transform {
 
   Status Rewrite(const Model& model, uint32_t index, std::unique_ptr<SiteImpl>* out) override {
     if (budget_ > 0 && shared_ == nullptr) shared_ = std::make_shared<Budget>(budget_, model);
-    engine_site_info site = {};
-    site.struct_size = sizeof site;
+    engine_site_info site = Sized<engine_site_info>();
     ENGINE_RETURN_IF_ERROR(Status(Model::Api()->site(model.get(), index, &site)));
-    const std::string prefix = std::string(View(site.name)) + ".";
     std::vector<ops::Tensor> params;
-    const std::vector<engine_param_info> all = model.Params();
-    for (uint32_t i = 0; i < all.size(); ++i) {
-      if (all[i].trainable == 0 || View(all[i].name).rfind(prefix, 0) != 0) continue;
-      AtenTensorHandle handle = nullptr;
-      ENGINE_RETURN_IF_ERROR(Status(Model::Api()->param_tensor(model.get(), i, &handle)));
-      params.emplace_back(handle);
-    }
+    ENGINE_RETURN_IF_ERROR(TrainedUnder(model, std::string(View(site.name)) + ".", &params));
     *out = std::make_unique<Recomputed>(model.Impl(index), index, std::move(params), shared_,
                                         options.policy == "NONE");
     return Status();

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/status.hpp"
 #include "examples.h"
 #include "options.engine.hpp"

@@ -133,8 +133,7 @@ struct Int8 : Transform {
 
   Status Rewrite(const Model& model, uint32_t index, std::unique_ptr<SiteImpl>* out) override {
     const engine_model_host* api = Model::Api();
-    engine_site_info site = {};
-    site.struct_size = sizeof site;
+    engine_site_info site = Sized<engine_site_info>();
     ENGINE_RETURN_IF_ERROR(Status(api->site(model.get(), index, &site)));
     uint32_t param = 0;
     ENGINE_RETURN_IF_ERROR(Status(api->param_find(model.get(), site.weight, &param)));

@@ -4,8 +4,9 @@
 
 #include <cstdint>
 
-#include "engine/ext/draft/model.h"
-#include "engine/status.hpp"
+#include "engine/ext/kv.h"
+#include "engine/ext/model.h"
+#include "engine/growth.hpp"
 
 namespace engine::kv_cache {
 

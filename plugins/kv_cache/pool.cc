@@ -442,8 +442,7 @@ Status Pool::Close(uint64_t sequence, uint32_t flags) {
 
 engine_kv_stats Pool::Stats() const {
   std::lock_guard lock(mutex_);
-  engine_kv_stats s = {};
-  s.struct_size = sizeof s;
+  engine_kv_stats s = Sized<engine_kv_stats>();
   s.sequences = static_cast<uint32_t>(sequences_.size());
   s.sessions = sessions_.count();
   s.pages_total = pages_.total();

@@ -277,7 +277,7 @@ Config ConfigOf(uint32_t pages, uint64_t mask, uint32_t format = ENGINE_KV_F32) 
 
 TEST(Property, EveryUserSeesItsOwnTokens) {
   std::set<uint32_t> reasons;
-  engine_kv_stats sum = {};
+  engine_kv_stats sum = Sized<engine_kv_stats>();
   for (uint32_t seed = 0; seed < 30; ++seed) {
     Config config = ConfigOf(4 + seed % 5 * 7, seed % 2 == 0 ? UINT64_MAX : 1, 1 + seed % 3);
     if (seed % 4 == 3) config.session_budget = 2 * config.geometry.page_bytes + 1000;

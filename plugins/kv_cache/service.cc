@@ -114,13 +114,10 @@ Service::Service(std::unique_ptr<Pool> pool, const engine_metrics* metrics)
                             engine_kv_match* match) -> engine_status* {
     return Do(self, [&](Pool& pool) -> Status {
       ENGINE_RETURN_IF_ERROR(NeedPlace(sequence));
-      if (how == nullptr || !ENGINE_HAS(how, session)) {
-        return Error(ENGINE_INVALID_ARGUMENT, "what to open is not told, or its struct_size not ",
-                     "set");
-      }
-      engine_kv_match found = {};
+      ENGINE_RETURN_IF_ERROR(CheckComplete(how, "what to open"));
+      engine_kv_match found = Sized<engine_kv_match>();
       ENGINE_RETURN_IF_ERROR(pool.Open(*how, sequence, &found));
-      if (match != nullptr) *match = found;
+      if (match != nullptr) Give(found, match);
       return Status();
     });
   };
@@ -182,11 +179,7 @@ Service::Service(std::unique_ptr<Pool> pool, const engine_metrics* metrics)
     });
   };
   table_.stats = [](void* self, engine_kv_stats* out) {
-    // A caller that knew fewer members gets those; one that set no size, all.
-    engine_kv_stats now = static_cast<Service*>(self)->pool_->Stats();
-    const size_t asked = out->struct_size == 0 ? sizeof now : out->struct_size;
-    now.struct_size = static_cast<uint32_t>(std::min(asked, sizeof now));
-    std::memcpy(out, &now, now.struct_size);
+    Give(static_cast<Service*>(self)->pool_->Stats(), out);
   };
   meters_.Publish(*pool_);
 }

@@ -6,7 +6,8 @@
 #include <memory>
 #include <mutex>
 
-#include "engine/ext/draft/metrics.h"
+#include "engine/ext/metrics.h"
+#include "engine/growth.hpp"
 #include "pool.h"
 
 namespace engine::kv_cache {

@@ -28,14 +28,13 @@ TEST(Service, TheTableServesAndCounts) {
     const engine_kv_pool* table = service.table();
     EXPECT_EQ(table->page_tokens, 16u);
     const Tokens tokens = Range(0, 40);
-    engine_kv_open how = {};
-    how.struct_size = sizeof how;
+    engine_kv_open how = Sized<engine_kv_open>();
     how.tokens = tokens.data();
     how.token_count = 40;
     how.session = Str("chat");
     for (int turn = 0; turn < 2; ++turn) {
       uint64_t id = 0, copy = 0;
-      engine_kv_match match = {};
+      engine_kv_match match = Sized<engine_kv_match>();
       ASSERT_EQ(table->sequence_open(table->self, &how, &id, &match), nullptr);
       EXPECT_EQ(match.cached, turn == 0 ? 0u : 39u);
       ASSERT_EQ(table->sequence_reserve(table->self, id, 40), nullptr);
@@ -63,13 +62,13 @@ TEST(Service, TheTableServesAndCounts) {
     EXPECT_EQ(metrics["engine_kv_pages_used"], 0);
     EXPECT_EQ(metrics["engine_kv_pages_cached"], 3);
     EXPECT_EQ(metrics["engine_kv_sessions"], 1);
-    engine_kv_stats stats = {};
+    engine_kv_stats stats = Sized<engine_kv_stats>();
     table->stats(table->self, &stats);
     EXPECT_EQ(stats.struct_size, sizeof stats);
     EXPECT_EQ(stats.lookups, 2u);
     EXPECT_EQ(metrics["engine_kv_held_bytes"], static_cast<double>(stats.held_bytes));
     // A caller of an older SDK gets the part that it knows.
-    engine_kv_stats old = {};
+    engine_kv_stats old = Sized<engine_kv_stats>();
     old.struct_size = offsetof(engine_kv_stats, lookups);
     old.lookups = 77;
     table->stats(table->self, &old);

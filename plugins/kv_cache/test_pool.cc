@@ -120,15 +120,14 @@ void ForBytes(Pool* pool, const User& user, uint64_t from, Visit&& visit) {
 }  // namespace
 
 Status Open(Pool* pool, const Ask& ask, User* user) {
-  engine_kv_open how = {};
-  how.struct_size = sizeof how;
+  engine_kv_open how = Sized<engine_kv_open>();
   how.flags = ask.flags;
   how.tokens = ask.tokens.data();
   how.token_count = static_cast<uint32_t>(ask.tokens.size());
   how.adapter = ask.adapter;
   how.salt = Str(ask.salt);
   how.session = Str(ask.session);
-  engine_kv_match match = {};
+  engine_kv_match match = Sized<engine_kv_match>();
   ENGINE_RETURN_IF_ERROR(pool->Open(how, &user->id, &match));
   user->cached = match.cached;
   user->reason = match.reason;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/model_tensors.hpp"
 #include "engine/philox.hpp"
 #include "engine/util.hpp"
 
@@ -37,15 +38,6 @@ LoraLinear::LoraLinear(const engine_site_impl* base, const std::string& site,
   table_.start_b = handle(tensors_.start_b);
 }
 
-Status LoraLinear::Base(engine_forward* pass, const ops::Tensor& x,
-                        std::optional<ops::Tensor>* y) const {
-  const AtenTensorHandle in = x.get();
-  AtenTensorHandle out = nullptr;
-  ENGINE_RETURN_IF_ERROR(Status(table_.base->forward(table_.base->self, pass, &in, 1, &out, 1)));
-  y->emplace(out);
-  return Status();
-}
-
 Status LoraLinear::Forward(engine_forward* pass, const AtenTensorHandle* in, uint32_t n_in,
                            AtenTensorHandle* out, uint32_t n_out) {
   if (n_in != 1 || n_out != 1) {
@@ -58,7 +50,7 @@ Status LoraLinear::Forward(engine_forward* pass, const AtenTensorHandle* in, uin
       api->dropout(pass, table_.dropout, table_.drop_seed, table_.drop_stream, in[0], &handle)));
   const ops::Tensor kept(handle);
   std::optional<ops::Tensor> y, rest;
-  ENGINE_RETURN_IF_ERROR(Base(pass, x, &y));
+  ENGINE_RETURN_IF_ERROR(RunSite(*table_.base, pass, x, &y));
   const ops::Tensor branch = ops::Linear(ops::Linear(kept, tensors_.a), tensors_.b);
   if (!tensors_.magnitude) {
     out[0] = ops::Release(ops::AddScaled(*y, branch, table_.scale));
@@ -73,7 +65,7 @@ Status LoraLinear::Forward(engine_forward* pass, const AtenTensorHandle* in, uin
     return Status();
   }
   // As PEFT does: what the magnitude adds to the base sees the dropped input as well.
-  ENGINE_RETURN_IF_ERROR(Base(pass, kept, &rest));
+  ENGINE_RETURN_IF_ERROR(RunSite(*table_.base, pass, kept, &rest));
   const ops::Tensor scaled = ops::Mul(ops::AddScaled(*rest, branch, table_.scale), factor);
   out[0] = ops::Release(ops::Add(*y, ops::Sub(scaled, *rest)));
   return Status();

@@ -54,8 +54,6 @@ class LoraLinear : public SiteImpl {
   }
 
  private:
-  Status Base(engine_forward* pass, const ops::Tensor& x, std::optional<ops::Tensor>* y) const;
-
   const BranchTensors tensors_;
   const std::string adapter_;
   const uint32_t weight_;

@@ -9,6 +9,7 @@
 
 #include "adapter.h"
 #include "engine/made_of.hpp"
+#include "engine/model_tensors.hpp"
 #include "engine/named_number.hpp"
 #include "engine/util.hpp"
 #include "linear.h"
@@ -182,8 +183,7 @@ struct Lora : Transform {
   }
 
   Status Rewrite(const Model& model, uint32_t index, std::unique_ptr<SiteImpl>* out) override {
-    engine_site_info site = {};
-    site.struct_size = sizeof site;
+    engine_site_info site = Sized<engine_site_info>();
     ENGINE_RETURN_IF_ERROR(Status(Model::Api()->site(model.get(), index, &site)));
     const std::string name(View(site.name));
     const Branch branch = rules_.Of(name);
@@ -192,10 +192,11 @@ struct Lora : Transform {
     std::optional<BranchTensors> tensors;
     ENGINE_RETURN_IF_ERROR(Tensors(model, site, branch, weight, &tensors));
     const BranchNames names(name, options.name);
-    ENGINE_RETURN_IF_ERROR(Add(model, names.a, tensors->a, "adapter.a"));
-    ENGINE_RETURN_IF_ERROR(Add(model, names.b, tensors->b, "adapter.b"));
+    ENGINE_RETURN_IF_ERROR(AddTrained(model, names.a, tensors->a, "adapter.a"));
+    ENGINE_RETURN_IF_ERROR(AddTrained(model, names.b, tensors->b, "adapter.b"));
     if (tensors->magnitude) {
-      ENGINE_RETURN_IF_ERROR(Add(model, names.magnitude, *tensors->magnitude, "adapter.magnitude"));
+      ENGINE_RETURN_IF_ERROR(
+          AddTrained(model, names.magnitude, *tensors->magnitude, "adapter.magnitude"));
     }
     *out = std::make_unique<LoraLinear>(model.Impl(index), name, options.name, weight,
                                         *std::move(tensors), branch.scale, dropout_);
@@ -280,8 +281,7 @@ struct Lora : Transform {
   static Status TakeOut(const Model& model, const Branch& branch, uint32_t weight,
                         std::optional<Principal>* out) {
     const engine_model_host* api = Model::Api();
-    engine_param_info info = {};
-    info.struct_size = sizeof info;
+    engine_param_info info = Sized<engine_param_info>();
     ENGINE_RETURN_IF_ERROR(Status(api->param(model.get(), weight, &info)));
     if (info.codec != ENGINE_CODEC_DENSE || info.trainable != 0) {
       return Error(ENGINE_FAILED_PRECONDITION, "weight '", View(info.name), "' is ",
@@ -296,21 +296,6 @@ struct Lora : Transform {
     ENGINE_RETURN_IF_ERROR(Status(api->param_copy(model.get(), weight, &handle)));
     ENGINE_RETURN_IF_ERROR(PrincipalBranch(ops::Tensor(handle), branch.rank, branch.scale, out));
     return Status(api->param_replace(model.get(), &info, ops::Release((*out)->rest)));
-  }
-
-  static Status Add(const Model& model, const std::string& name, const ops::Tensor& tensor,
-                    std::string_view group) {
-    ops::SetRequiresGrad(tensor, true);
-    engine_param_info info = {};
-    info.struct_size = sizeof info;
-    info.rank = static_cast<uint32_t>(tensor.dim());
-    info.name = Str(name);
-    for (uint32_t d = 0; d < info.rank; ++d) info.shape[d] = tensor.size(d);
-    info.dtype = ops::DtypeOf(tensor);
-    info.trainable = 1;
-    info.init_key = Str(name);
-    info.optimizer_group = Str(group);
-    return Status(Model::Api()->param_add(model.get(), &info, ops::Release(tensor)));
   }
 
   BranchRules rules_;

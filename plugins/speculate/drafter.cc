@@ -46,7 +46,7 @@ double Drafter::RowCost() const {
 void Drafter::Learn(const engine_step& step, uint64_t now) {
   bool goes_on = false;
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     const auto it = last_.find(s.request);
     if (it == last_.end() || s.start <= it->second.start) continue;
     goes_on = true;
@@ -85,7 +85,7 @@ void Drafter::Draft(const engine_step& step, uint64_t now,
   decoding_ = step.count != 0;
   const double cost = settings_.always ? 0 : RowCost();
   for (uint32_t i = 0; i < step.count; ++i) {
-    const engine_step_sequence& s = step.sequences[i];
+    const engine_step_sequence& s = At(step.sequences, i);
     rows_ += s.token_count;
     decoding_ &= s.token_count == 1;
     if (s.token_count != 1 || s.logits_count != 1) continue;

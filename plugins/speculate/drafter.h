@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/growth.hpp"
 #include "engine/types.h"
 
 namespace engine::speculate {

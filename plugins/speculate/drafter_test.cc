@@ -34,7 +34,7 @@ struct Loop {
   void Run(int steps, uint64_t base_ns, uint64_t row_ns,
            const std::function<int32_t(size_t)>& says) {
     for (int i = 0; i < steps; ++i) {
-      engine_step_sequence s = {};
+      engine_step_sequence s = Sized<engine_step_sequence>();
       s.request = 1;
       s.start = static_cast<uint32_t>(tokens.size() - 1);
       s.tokens = &tokens.back();
@@ -102,7 +102,7 @@ TEST(Drafter, RemembersOnlyTheLastStep) {
   // Without room, or in the middle of a prompt, nothing is drafted.
   Drafter drafter({});
   const std::vector<int32_t> tokens = {1, 2, 3, 4, 1, 2, 3};
-  engine_step_sequence s = {};
+  engine_step_sequence s = Sized<engine_step_sequence>();
   s.tokens = &tokens[6];
   s.history = tokens.data();
   s.start = 6;

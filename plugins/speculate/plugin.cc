@@ -49,7 +49,9 @@ struct Speculate : Node {
       status = call.Emit(out.index(), Share(in.Raw(call)));
     } else {
       auto made = std::make_unique<Drafted>();
-      made->owned_sequences.assign(step.sequences, step.sequences + step.count);
+      for (uint32_t i = 0; i < step.count; ++i) {
+        made->owned_sequences.push_back(Known(At(step.sequences, i)));
+      }
       made->owned_tokens.reserve(rows + step.count);
       for (uint32_t i = 0; i < step.count; ++i) {
         if (drafts_[i].empty()) continue;

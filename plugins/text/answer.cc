@@ -39,7 +39,7 @@ const char* CacheName(uint32_t reason) {
 }
 
 void Answer::Add(const engine_event& event) {
-  const engine_token& token = event.token;
+  const engine_token& token = *event.token;
   if (first_ns == 0) {
     first_ns = token.made_ns;
     arrived_ns = token.arrived_ns;
@@ -63,7 +63,7 @@ double Answer::Rate() const {
 }
 
 nlohmann::ordered_json ToJson(const Answer& answer, const engine_event& end, bool figures) {
-  const engine_token& token = end.token;
+  const engine_token& token = *end.token;
   nlohmann::ordered_json j;
   if (token.ask != nullptr && token.ask->id.size != 0) j["id"] = std::string(View(token.ask->id));
   if (token.choices > 1) j["choice"] = token.choice;

@@ -31,14 +31,13 @@ void LogitsBuffers::Give(std::unique_ptr<float[]> buffer, size_t capacity) {
 Status Forward::Process(Call& call) {
   const engine_step* s = in.Get(call);
   engine_model* m = model.Get(call);
-  engine_model_info info = {};
-  info.struct_size = sizeof info;
+  engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(m, &info);
   auto payload = std::make_unique<Logits>();
   size_t rows = 0;
   bool sampling = false;
   for (uint32_t i = 0; i < s->count; ++i) {
-    const engine_step_sequence& sequence = s->sequences[i];
+    const engine_step_sequence& sequence = At(s->sequences, i);
     if (sequence.logits_count > sequence.token_count) {
       return Error(ENGINE_INVALID_ARGUMENT, "sequence ", i, " of the step wants logits of ",
                    sequence.logits_count, " tokens, but brings ", sequence.token_count);
@@ -60,7 +59,7 @@ Status Forward::Process(Call& call) {
   payload->owned_inputs.reserve(rows);
   if (sampling) payload->owned_sampling.reserve(rows);
   for (uint32_t i = 0; i < s->count; ++i) {
-    const engine_step_sequence& sequence = s->sequences[i];
+    const engine_step_sequence& sequence = At(s->sequences, i);
     for (uint32_t t = sequence.token_count - sequence.logits_count; t < sequence.token_count; ++t) {
       payload->owned_requests.push_back(sequence.request);
       payload->owned_positions.push_back(sequence.start + t + 1);

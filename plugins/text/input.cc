@@ -16,9 +16,15 @@ constexpr size_t kMostPrompt = 64u << 20;
 
 }  // namespace
 
-Status Prompt::Open(Call&) {
+Status Prompt::Open(Call& call) {
   if (options.has_text && options.has_file) {
     return Error(ENGINE_INVALID_ARGUMENT, "prompt takes text or file, not both");
+  }
+  // Else whoever makes the first step finds it out, with the same words.
+  if (const engine_model* m = model.Get(call); m != nullptr && options.has_adapter) {
+    uint32_t number = 0;
+    ENGINE_RETURN_IF_ERROR(
+        Status(ThisHost().model->adapter_find(m, Str(options.adapter), &number)));
   }
   if (!options.has_file) return Status();
   file_.open(options.file);
@@ -31,6 +37,10 @@ Status Prompt::Give(Call& call, std::string text) {
   payload->owned = std::move(text);
   payload->text = Str(payload->owned);
   payload->arrived_ns = NowNs();
+  if (options.has_adapter) {
+    payload->owned_request.adapter = options.adapter;
+    payload->request = payload->owned_request.Finish(/*with_sampling=*/false);
+  }
   return out.Emit(call, std::move(payload));
 }
 
@@ -118,8 +128,7 @@ Status Tokenize::Process(Call& call) {
   auto payload = std::make_unique<Tokens>();
   ENGINE_RETURN_IF_ERROR(Encode(m, text->text, false, &payload->owned));
   const uint64_t count = payload->owned.size();
-  engine_model_info info = {};
-  info.struct_size = sizeof info;
+  engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(m, &info);
   if (count == 0) return Error(ENGINE_INVALID_ARGUMENT, "the prompt is empty");
   if (count >= static_cast<uint64_t>(info.context)) {

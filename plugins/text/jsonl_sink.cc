@@ -65,12 +65,12 @@ void JsonlSink::Tell(bool last) {
 Status JsonlSink::Process(Call& call) {
   const bool is_bad = bad.Get(call) != nullptr;
   const engine_event& event = is_bad ? *bad.Get(call) : *in.Get(call);
-  const engine_token& token = event.token;
+  const engine_token& token = *event.token;
   if (token.request < next_) return Status();  // answered by an earlier run
   Line& line = lines_[token.request];
   Answer& part = line.parts[token.choice];
   part.Add(event);
-  if (event.token.id >= 0) ++tokens_;
+  if (event.token->id >= 0) ++tokens_;
   if (event.finish == ENGINE_FINISH_NONE) return Status();
   line.choices = std::max(1u, token.choices);
   line.done[token.choice] = ToJson(part, event, options.figures);

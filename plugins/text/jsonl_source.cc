@@ -14,6 +14,7 @@ constexpr size_t kLongestName = 1024;  // of id, session, key, salt, adapter
 
 // Whole text of an answer that was made without the model.
 struct BadLine : engine_event {
+  engine_token owned_token = Sized<engine_token>();
   std::string owned;
   std::unique_ptr<Text> from;  // as far as it could be read
 };
@@ -166,6 +167,7 @@ Status ParseRequest(std::string_view line, const JsonlSourceOptions& defaults, T
   r.sampling.top_p = defaults.top_p;
   r.sampling.seed = defaults.seed;
   r.value.max_tokens = defaults.max_tokens;
+  r.adapter = defaults.adapter;
   std::string problem;
   Fields fields(out, &problem);
   const bool good = nlohmann::json::sax_parse(line.begin(), line.end(), &fields);
@@ -265,17 +267,18 @@ Status JsonlSource::Process(Call& call) {
                             : ParseRequest(line_, options, payload.get());
   if (status.ok()) return out.Emit(call, std::move(payload), place);
   auto answer = std::make_unique<BadLine>();
-  answer->finish = answer->token.finish = ENGINE_FINISH_ERROR;
+  answer->finish = answer->owned_token.finish = ENGINE_FINISH_ERROR;
   answer->owned = "line " + std::to_string(line_number_) + " of '" + options.path +
                   "': " + std::string(status.message());
-  answer->token.struct_size = sizeof(engine_token);
-  answer->token.id = -1;
-  answer->token.request = place;
-  answer->token.choices = 1;
-  answer->token.error = Str(answer->owned);
-  answer->token.error_code = status.code();
-  answer->token.arrived_ns = answer->token.made_ns = payload->arrived_ns;
-  answer->token.ask = payload->request;
+  answer->owned_token.struct_size = sizeof(engine_token);
+  answer->owned_token.id = -1;
+  answer->owned_token.request = place;
+  answer->owned_token.choices = 1;
+  answer->owned_token.error = Str(answer->owned);
+  answer->owned_token.error_code = status.code();
+  answer->owned_token.arrived_ns = answer->owned_token.made_ns = payload->arrived_ns;
+  answer->owned_token.ask = payload->request;
+  answer->token = &answer->owned_token;
   answer->from = std::move(payload);
   return bad.Emit(call, std::move(answer), place);
 }

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "answer.h"
+#include "engine/ext/kv.h"
+#include "engine/growth.hpp"
 #include "engine/node.hpp"
 #include "options.engine.hpp"
 #include "payloads.h"
@@ -27,7 +29,10 @@ struct Prompt : Node {
               .executor = "io")
   ENGINE_OPTIONS(PromptOptions)
   Out<engine_text> out{this, {.name = "TEXT", .doc = "One prompt a packet."}};
-  Status Open(Call&) override;
+  UseModel model{this,
+                 ENGINE_TYPE_MODEL,
+                 {.name = "MODEL", .doc = "Where the adapter is looked up.", .optional = true}};
+  Status Open(Call& call) override;
   Status Process(Call& call) override;
 
  private:
@@ -90,7 +95,7 @@ struct SerialBatcher : Node {
     uint64_t sequence = 0;
     bool open = false;  // `sequence` is open
     bool cancelled = false;
-    engine_usage usage = {};
+    engine_usage usage = Sized<engine_usage>();
     const engine_request* request = nullptr;
     std::shared_ptr<Packet> keep;  // of the prompt; counts as work in flight until the end
   };

@@ -63,7 +63,7 @@ Status Detokenize::Process(Call& call) {
   if (ends) held_.erase(whose);
   payload->text = Str(payload->owned);
   payload->finish = t->finish;
-  payload->token = *t;
+  payload->token = t;
   payload->keep = Share(in.Raw(call));
   return out.Emit(call, std::move(payload));
 }
@@ -89,7 +89,7 @@ Status TextSink::Write(std::string_view text) {
 
 Status TextSink::Process(Call& call) {
   const engine_event& event = *in.Get(call);
-  const std::pair<uint64_t, uint32_t> whose(event.token.request, event.token.choice);
+  const std::pair<uint64_t, uint32_t> whose(event.token->request, event.token->choice);
   Answer& answer = answers_[whose];
   answer.Add(event);
   Status status;
@@ -121,7 +121,7 @@ Status TextSink::Finish(const engine_event& event, const Answer& answer) {
     if (event.finish != ENGINE_FINISH_ERROR) std::fputs(line, stderr);
   }
   if (event.finish == ENGINE_FINISH_ERROR) {
-    return Error(ENGINE_ABORTED, View(event.token.error));
+    return Error(ENGINE_ABORTED, View(event.token->error));
   }
   return Status();
 }

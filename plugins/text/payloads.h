@@ -24,17 +24,16 @@ inline Packet Share(const engine_packet* packet) {
 
 // A request with its own strings.
 struct OwnedRequest {
-  OwnedRequest() { value.struct_size = sizeof value; }
+  OwnedRequest() = default;
   OwnedRequest(const OwnedRequest&) = delete;
   OwnedRequest& operator=(const OwnedRequest&) = delete;
 
-  engine_request value = {};
-  engine_sampling sampling = {};
+  engine_request value = Sized<engine_request>();
+  engine_sampling sampling = Sized<engine_sampling>();
   std::string id, session, salt, key, adapter;
 
   // Points `value` at the strings; `with_sampling`: and at `sampling`.
   const engine_request* Finish(bool with_sampling) {
-    sampling.struct_size = sizeof sampling;
     value.id = Str(id);
     value.session = Str(session);
     value.salt = Str(salt);
@@ -44,14 +43,13 @@ struct OwnedRequest {
     return &value;
   }
   const engine_request* Copy(const engine_request& from) {
-    std::memcpy(&value, &from, std::min<size_t>(from.struct_size, sizeof value));
-    value.struct_size = sizeof value;
+    value = Known(from);
     id = std::string(View(from.id));
     session = std::string(View(from.session));
     salt = std::string(View(from.salt));
     key = std::string(View(from.key));
     adapter = std::string(View(from.adapter));
-    if (from.sampling != nullptr) sampling = *from.sampling;
+    if (from.sampling != nullptr) sampling = Known(*from.sampling);
     return Finish(from.sampling != nullptr);
   }
 };
@@ -110,7 +108,7 @@ struct Token : engine_token {
 };
 struct Event : engine_event {
   std::string owned;
-  Packet keep;  // the token, which is copied with its pointers
+  Packet keep;  // the token
 };
 
 }  // namespace engine::text

@@ -2,7 +2,7 @@
 // Invariant: at most one step is under way, and it belongs to current_.
 #include <algorithm>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/util.hpp"
 #include "nodes.h"
 #include "payloads.h"
@@ -15,8 +15,7 @@ const engine_kv_pool* SerialBatcher::Pool(Call& call) const {
   engine_model* m = model.Get(call);
   const uint32_t count = api->site_count(m);
   for (uint32_t i = 0; i < count; ++i) {
-    engine_site_info info = {};
-    info.struct_size = sizeof info;
+    engine_site_info info = Sized<engine_site_info>();
     const Status status(api->site(m, i, &info));
     if (!status.ok() || info.kind != ENGINE_SITE_KV_STORE) continue;
     const engine_site_impl* impl = api->site_impl(m, i);
@@ -83,14 +82,12 @@ Status SerialBatcher::Start(Call& call) {
   }
   current_->usage.queued_ns = NowNs() - std::min(NowNs(), current_->arrived_ns);
   if (pool_ != nullptr) {
-    engine_kv_open how = {};
-    how.struct_size = sizeof how;
+    engine_kv_open how = Sized<engine_kv_open>();
     how.flags = ENGINE_KV_OPEN_NO_SHARING;
     how.tokens = current_->tokens.data();
     how.token_count = static_cast<uint32_t>(current_->tokens.size());
     how.adapter = current_->adapter;
-    engine_kv_match match = {};
-    match.struct_size = sizeof match;
+    engine_kv_match match = Sized<engine_kv_match>();
     const Status status(pool_->sequence_open(pool_->self, &how, &current_->sequence, &match));
     if (!status.ok()) return End(call, ENGINE_FINISH_ERROR, status);
     current_->open = true;
@@ -118,7 +115,7 @@ Status SerialBatcher::NextStep(Call& call) {
   auto payload = std::make_unique<Step>();
   payload->owned_tokens.assign(a.tokens.begin() + static_cast<long>(a.done),
                                a.tokens.begin() + static_cast<long>(a.done + count));
-  engine_step_sequence s = {};
+  engine_step_sequence s = Sized<engine_step_sequence>();
   s.request = a.group | uint64_t{a.choice} << 48;
   s.tokens = payload->owned_tokens.data();
   s.token_count = static_cast<uint32_t>(count);
@@ -160,8 +157,7 @@ Status SerialBatcher::OnSampled(Call& call, const engine_sampled& sampled) {
   }
   const int32_t id = sampled.ids[0];
   const float margin = sampled.margins[0];
-  engine_model_info info = {};
-  info.struct_size = sizeof info;
+  engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(model.Get(call), &info);
   if (!options.ignore_eos && ThisHost().model->token_stops(model.Get(call), id) != 0) {
     return End(call, ENGINE_FINISH_STOP, Status(), id, margin);

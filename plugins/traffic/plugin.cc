@@ -14,7 +14,7 @@ namespace {
 struct Prompt : engine_tokens {
   std::vector<int32_t> owned;
   std::string owned_session, owned_key;
-  engine_request wish = {};
+  engine_request wish = Sized<engine_request>();
 };
 struct GiveUp : engine_cancel {};
 
@@ -55,8 +55,7 @@ struct Traffic : Node {
         break;
     }
     const Record record = board_->Get(index);
-    engine_model_info info = {};
-    info.struct_size = sizeof info;
+    engine_model_info info = Sized<engine_model_info>();
     ThisHost().model->info(model.Get(call), &info);
     auto payload = std::make_unique<Prompt>();
     payload->owned = board_->Prompt(index, info.vocab);

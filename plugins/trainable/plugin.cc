@@ -50,8 +50,7 @@ struct Trainable : Transform {
       if (!wanted) continue;
       uint32_t index = 0;
       ENGINE_RETURN_IF_ERROR(Find(model, sites[i], &index));
-      engine_param_info param = {};
-      param.struct_size = sizeof param;
+      engine_param_info param = Sized<engine_param_info>();
       ENGINE_RETURN_IF_ERROR(Status(Model::Api()->param(model.get(), index, &param)));
       int64_t bytes = DtypeBytes(model.Info().dtype);
       for (uint32_t d = 0; d < param.rank; ++d) bytes *= param.shape[d];
@@ -71,13 +70,11 @@ struct Trainable : Transform {
 
   Status Rewrite(const Model& model, uint32_t index, std::unique_ptr<SiteImpl>* out) override {
     const engine_model_host* api = Model::Api();
-    engine_site_info site = {};
-    site.struct_size = sizeof site;
+    engine_site_info site = Sized<engine_site_info>();
     ENGINE_RETURN_IF_ERROR(Status(api->site(model.get(), index, &site)));
     uint32_t number = 0;
     ENGINE_RETURN_IF_ERROR(Find(model, site, &number));
-    engine_param_info info = {};
-    info.struct_size = sizeof info;
+    engine_param_info info = Sized<engine_param_info>();
     ENGINE_RETURN_IF_ERROR(Status(api->param(model.get(), number, &info)));
     if (info.codec != ENGINE_CODEC_DENSE) {
       return Error(ENGINE_FAILED_PRECONDITION, "weight '", View(info.name),

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/status.hpp"
 #include "nlohmann/json.hpp"
 #include "state.h"

@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
+#include "engine/growth.hpp"
 
 namespace engine::trainer {
 

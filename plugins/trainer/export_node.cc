@@ -16,8 +16,7 @@ Status SaveAdapterNode::Close(Call& call) {
 
 Status ExportModel::Write(Call& call, uint32_t flags) {
   if (!options.has_path) return Status();
-  engine_export how = {};
-  how.struct_size = sizeof how;
+  engine_export how = Sized<engine_export>();
   how.type = static_cast<uint32_t>(options.type);  // the numbers are those of engine_export
   how.merge_into = static_cast<uint32_t>(options.merge_into);
   how.flags = flags;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "adamw.h"
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/node.hpp"
 #include "engine/transform.hpp"
 #include "estimate.h"
@@ -81,8 +81,9 @@ struct Trainer : Node {
   double sum_ = 0;
   int64_t count_ = 0;
   bool saved_ = false;
-  bool updated_ = false;  // some step had a learning rate above zero
-  bool unproved_ = true;  // whether every parameter gets a gradient
+  bool save_due_ = false;  // after the step's figures went out, so that a log has them before
+  bool updated_ = false;   // some step had a learning rate above zero
+  bool unproved_ = true;   // whether every parameter gets a gradient
 };
 
 struct Evaluate : Node {
@@ -101,7 +102,9 @@ struct Evaluate : Node {
 };
 
 struct TrainLog : Node {
-  ENGINE_NODE("train_log", "Writes one line a step, and the curve of the run when it ends.",
+  ENGINE_NODE("train_log",
+              "Writes one line a step, and the curve of the run when it ends. The file of a run "
+              "that goes on is gone on with.",
               .executor = "io")
   ENGINE_OPTIONS(TrainLogOptions)
   In<engine_train_step> in{this, {.name = "STEP", .doc = "Figures of each step."}};
@@ -111,6 +114,8 @@ struct TrainLog : Node {
   Status Close(Call& call) override;
 
  private:
+  // Before the line of the first step that comes in, whose number that is.
+  Status Begin(uint32_t step);
   std::ofstream file_;
   double seconds_ = 0;
   uint32_t seen_ = 0;

@@ -6,7 +6,7 @@
 #include <memory>
 #include <system_error>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/host.hpp"
 #include "engine/util.hpp"
 #include "nlohmann/json.hpp"

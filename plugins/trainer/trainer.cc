@@ -33,8 +33,7 @@ Status BatchTensors::Loss(engine_model* model, const Place* train, double* sum,
   ENGINE_RETURN_IF_ERROR(Status(
       autograd->set_mode(train != nullptr ? ENGINE_GRAD_TRAIN : ENGINE_GRAD_NO_GRAD, &mode)));
   AtenTensorHandle handle = nullptr;
-  engine_loss_how how = {};
-  how.struct_size = sizeof how;
+  engine_loss_how how = Sized<engine_loss_how>();
   if (train != nullptr) {
     how.flags = ENGINE_LOSS_DROPOUT;
     how.step = train->step;
@@ -130,6 +129,13 @@ Status Trainer::Process(Call& call) {
   if (step_ >= options.steps) {
     call.Finish();  // also of a run that was done when it began
     return SaveOnce(call);
+  }
+  if (std::exchange(save_due_, false)) {
+    const Status status = SaveCheckpoint();
+    if (!status.ok()) {
+      call.FailRun(status);
+      return status;
+    }
   }
   if (batches_ == 0 && step_ == first_step_ && first_step_ > 0 && batch.start != next_) {
     const Status status = Error(ENGINE_FAILED_PRECONDITION, "the checkpoint goes on at position ",
@@ -241,9 +247,7 @@ Status Trainer::Step(Call& call) {
   batches_ = 0;
   sum_ = 0;
   count_ = 0;
-  if (options.save_every != 0 && step_ % options.save_every == 0 && step_ < options.steps) {
-    ENGINE_RETURN_IF_ERROR(SaveCheckpoint());
-  }
+  save_due_ = options.save_every != 0 && step_ % options.save_every == 0 && step_ < options.steps;
   return out.Emit(call, std::move(payload));
 }
 

@@ -1,14 +1,18 @@
-# engine_plugin(NAME SOURCES ... [OPTIONS options.proto] [TIER NONE|STABLE|NATIVE] [OUTPUT_DIR dir])
+# engine_plugin(NAME SOURCES ... [OPTIONS options.proto] [TIER NONE|STABLE|NATIVE]
+#               [ABI_TARGET MAJOR.MINOR] [OUTPUT_DIR dir])
 #
 # A shared library NAME.so that exports engine_plugin_v1 and nothing else. OPTIONS names the one
 # source of the plugin's options: the header "<name of the file>.engine.hpp" is made from it. TIER
 # STABLE compiles against LibTorch's stable ABI headers (TORCH_INCLUDE_DIRS, set by the SDK's
-# package or the engine's own build) without linking LibTorch: the host brings it.
+# package or the engine's own build) without linking LibTorch: the host brings it. NATIVE compiles
+# against all of its headers. ABI_TARGET is the oldest host that must be able to load the plugin:
+# what came later is hidden from it, and it runs in every host from there on; by default it is this
+# SDK's own version.
 #
 # Uses ENGINE_PROTOC_GEN (target or path of protoc-gen-engine), ENGINE_SDK_PROTO_DIR,
 # ENGINE_SDK_VERSION_SCRIPT.
 function(engine_plugin name)
-  cmake_parse_arguments(arg "" "OPTIONS;TIER;OUTPUT_DIR" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "" "OPTIONS;TIER;ABI_TARGET;OUTPUT_DIR" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_TIER)
     set(arg_TIER NONE)
   endif()
@@ -20,6 +24,13 @@ function(engine_plugin name)
                        SKIP_BUILD_RPATH ON INSTALL_RPATH "")
   if(arg_OUTPUT_DIR)
     set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${arg_OUTPUT_DIR})
+  endif()
+  if(arg_ABI_TARGET)
+    if(NOT arg_ABI_TARGET MATCHES "^([0-9]+)\\.([0-9]+)$")
+      message(FATAL_ERROR "engine_plugin(${name}): ABI_TARGET is '${arg_ABI_TARGET}'; it looks like 1.0")
+    endif()
+    target_compile_definitions(
+      ${name} PRIVATE "ENGINE_ABI_TARGET=ENGINE_ABI_VERSION(${CMAKE_MATCH_1}, ${CMAKE_MATCH_2})")
   endif()
   target_link_libraries(${name} PRIVATE engine_sdk ${arg_DEPS})
   target_link_options(${name} PRIVATE -Wl,--version-script=${ENGINE_SDK_VERSION_SCRIPT})

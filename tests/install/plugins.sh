@@ -5,6 +5,7 @@
 # decided for each, nothing linked that the host must bring.
 set -euo pipefail
 build=$1
+imports=$(cd "$(dirname "$0")/../abi" && pwd)/stable_imports.txt
 declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE [batcher]=NONE [speculate]=NONE [traffic]=NONE
                   [trainer]=STABLE [trainable]=STABLE [precision]=STABLE [data]=NONE)
 failures=0
@@ -26,6 +27,13 @@ for plugin in "$build"/lib/engine/plugins/*.so; do
   [ "$symbols" = engine_plugin_v1 ] || complain "$name.so exports: $symbols"
   linked=$(readelf -d "$plugin" | grep -E 'NEEDED.*lib(protobuf|protoc|torch|c10)|RUNPATH|RPATH' || true)
   [ -z "$linked" ] || complain "$name.so must not link or search: $linked"
+  # What is asked of LibTorch is its stable ABI as far as the SDK needs it, and no more: each line
+  # of the list is a promise that later releases of LibTorch must keep for stored plugins.
+  asked=$(nm -D --undefined-only "$plugin" | awk '{print $2}' |
+    grep -E '^(torch_|aoti_)|^_ZNK?(2at|3c10|5torch)' | sort -u || true)
+  [ "${tiers[$name]:-}" != NONE ] || [ -z "$asked" ] || complain "$name.so, of tier NONE, asks for $asked"
+  more=$(comm -23 <(echo "$asked") "$imports" | tr '\n' ' ')
+  [ -z "${more// /}" ] || complain "$name.so asks LibTorch for more than tests/abi/stable_imports.txt: $more"
 done
 [ "$failures" = 0 ] || { echo "$list" >&2; exit 1; }
 echo "${#tiers[@]} plugins keep the rules"

@@ -2,7 +2,8 @@
 # tests/install/run.sh BUILD_FOLDER
 #
 # The whole road of a third party: installs the build, builds two plugins from the installed SDK
-# alone, runs them in the installed engine, and puts a broken file beside them.
+# alone, runs them in the installed engine, and puts a broken file beside them. CXX chooses the
+# compiler of the plugins, which need not be that of the engine.
 set -euo pipefail
 build=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
@@ -77,6 +78,34 @@ for a, b in zip(plain["margins"], loud["margins"]):
     assert abs(b - 4 * a) <= 1e-3 * b, (a, b)
 print("    the same six tokens, margins times 4:", plain["text"])
 PY
+
+echo "--- the worked samples, from where they were installed"
+cp -r "$prefix/share/engine/samples" "$work/samples"
+wc -l "$work"/samples/*/*.cc | awk '$2 != "total" && $1 >= 150 { print; long = 1 } END { exit long }' ||
+  fail "a sample is too long for a tutorial"
+env -u LIBTORCH -u Torch_DIR cmake -S "$work/samples" -B "$work/made" \
+  -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release \
+  -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >"$work/configure.log" 2>&1 ||
+  { cat "$work/configure.log" >&2; fail "configure the samples"; }
+cmake --build "$work/made" >"$work/build.log" 2>&1 ||
+  { cat "$work/build.log" >&2; fail "build the samples"; }
+sample() {  # NAME ARGUMENTS...
+  local name=$1
+  shift
+  ENGINE_PLUGIN_PATH=$work/made "$engine" run "$work/samples/$name/$name.pbtxt" "$@" >out 2>err ||
+    { cat err >&2; fail "sample $name"; }
+}
+sample redact "The capital of France is" --set word=Paris
+expect " #####." "redact" out
+"$engine" run "$prefix/share/engine/pipelines/generate.pbtxt" "What is gravity?" \
+  --set max_tokens=16 >plain 2>err || { cat err >&2; fail "generate"; }
+sample fused_mlp "What is gravity?"
+cmp plain out || fail "fused_mlp: another text"
+sample dora "$sources/data/short-answers.jsonl"
+expect "step 4 of 4" "dora" err
+ENGINE_PLUGIN_PATH=$work/made "$engine" explain "$work/samples/dora/dora.pbtxt" \
+  "$sources/data/short-answers.jsonl" >out 2>err || { cat err >&2; fail "explain dora"; }
+expect "15 sites" "explain dora: half of the blocks" out
 
 echo "--- a broken file beside them"
 mkdir broken

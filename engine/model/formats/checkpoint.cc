@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include "engine/model/formats/tokenizer.h"
@@ -210,6 +211,19 @@ Status Checkpoint::StoredRows(const TensorInfo& tensor, const uint8_t** to) cons
   return Status();
 }
 
+const uint8_t* Checkpoint::AsStored(const TensorInfo& tensor,
+                                    std::shared_ptr<const void>* keep) const {
+  const Source* source = nullptr;
+  if (!SourceOf(tensor, &source).ok() || source->rotary_head_dim != 0) return nullptr;
+  const uint8_t* at = source->file->data() + source->offset;
+  const auto width = static_cast<uintptr_t>(BlockBytes(tensor.encoding));
+  if (BlockElements(tensor.encoding) != 1 || reinterpret_cast<uintptr_t>(at) % width != 0) {
+    return nullptr;
+  }
+  *keep = source->file->mapping();
+  return at;
+}
+
 std::string Checkpoint::Identity() const {
   std::string out;
   for (size_t i = 0; i < tensors_.size(); ++i) {
@@ -230,6 +244,13 @@ std::string Checkpoint::Identity() const {
     sample(source.scales_file->data() + source.scales_offset,
            static_cast<uint64_t>(t.rows() * t.groups() * BlockBytes(source.scales_encoding)));
   }
+  // Each look maps its neighbourhood, which would count as memory that the process holds.
+  std::set<const MappedFile*> files;
+  for (const Source& source : sources_) {
+    files.insert(source.file);
+    if (source.scales_file != nullptr) files.insert(source.scales_file);
+  }
+  for (const MappedFile* file : files) file->DropPages(0, file->size());
   return out;
 }
 
@@ -237,11 +258,16 @@ void Checkpoint::Drop(const TensorInfo& tensor) const {
   const auto it = index_.find(tensor.name);
   if (it == index_.end()) return;
   const Source& source = sources_[it->second];
-  source.file->DropPages(source.offset, tensor.bytes);
+  // Touching a page may map a huge one around it.
+  constexpr uint64_t kHuge = 2 << 20;
+  const auto drop = [](const MappedFile& file, uint64_t begin, uint64_t bytes) {
+    const uint64_t first = begin / kHuge * kHuge;
+    file.DropPages(first, (begin + bytes - first + kHuge - 1) / kHuge * kHuge);
+  };
+  drop(*source.file, source.offset, tensor.bytes);
   if (source.scales_file == nullptr) return;
-  source.scales_file->DropPages(
-      source.scales_offset,
-      static_cast<uint64_t>(tensor.rows() * tensor.groups() * BlockBytes(source.scales_encoding)));
+  drop(*source.scales_file, source.scales_offset,
+       static_cast<uint64_t>(tensor.rows() * tensor.groups() * BlockBytes(source.scales_encoding)));
 }
 
 Status OpenCheckpoint(const std::string& path, std::unique_ptr<Checkpoint>* out) {

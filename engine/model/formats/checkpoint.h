@@ -67,6 +67,10 @@ class Checkpoint {
   // Where each row of a matrix begins, as stored; to [rows]. The bytes live as long as the
   // checkpoint. [any thread]
   Status StoredRows(const TensorInfo& tensor, const uint8_t** to) const;
+  // A tensor's values as one array in their own encoding and logical order, where they lie aligned;
+  // else null. `keep` holds the bytes, which change when somebody writes to the file in place.
+  // [any thread]
+  const uint8_t* AsStored(const TensorInfo& tensor, std::shared_ptr<const void>* keep) const;
   // The scales of a row of a kI8 tensor; to [groups()]. [any thread]
   Status ReadScales(const TensorInfo& tensor, int64_t row, float* to) const;
   // The container, when it is a GGUF file; else null.

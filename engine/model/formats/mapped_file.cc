@@ -41,9 +41,15 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
     return Error(ENGINE_RESOURCE_EXHAUSTED, "cannot map '", path, "' (", file->size_,
                  " bytes): ", std::strerror(errno));
   }
-  file->data_ = static_cast<uint8_t*>(map);
+  file->Hold(map);
   *out = std::move(file);
   return Status();
+}
+
+void MappedFile::Hold(void* map) {
+  data_ = static_cast<uint8_t*>(map);
+  mapping_ =
+      std::shared_ptr<const void>(map, [map, size = size_](const void*) { munmap(map, size); });
 }
 
 Status MappedFile::Make(const std::string& name, uint64_t size, std::unique_ptr<MappedFile>* out,
@@ -58,15 +64,14 @@ Status MappedFile::Make(const std::string& name, uint64_t size, std::unique_ptr<
   if (file->fd_ < 0 || ftruncate(file->fd_, static_cast<off_t>(size)) != 0) return failed();
   void* map = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd_, 0);
   if (map == MAP_FAILED) return failed();
-  file->data_ = static_cast<uint8_t*>(map);
   file->size_ = size;
+  file->Hold(map);
   fill(map);
   *out = std::move(file);
   return Status();
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(data_, size_);
   if (fd_ >= 0) close(fd_);
 }
 

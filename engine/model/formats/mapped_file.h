@@ -1,5 +1,6 @@
-// A read-only memory map of one file. Owns the descriptor and the mapping; both live as long as
-// the object. Invariant: data()[0, size()) is mapped and size() > 0.
+// A read-only memory map of one file. Owns the descriptor, which lives as long as the object, and
+// the mapping, which lives as long as the object or whoever keeps it. Invariant: data()[0, size())
+// is mapped and size() > 0.
 #ifndef ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
 #define ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
 
@@ -24,6 +25,8 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   const uint8_t* data() const { return data_; }
+  // Keeps the bytes mapped beyond the object's life.
+  std::shared_ptr<const void> mapping() const { return mapping_; }
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
 
@@ -37,10 +40,13 @@ class MappedFile {
 
  private:
   MappedFile() = default;
+  // Takes a mapping of size_ bytes over.
+  void Hold(void* map);
 
   std::string path_;
   int fd_ = -1;
-  uint8_t* data_ = nullptr;
+  std::shared_ptr<const void> mapping_;  // unmaps
+  uint8_t* data_ = nullptr;              // its bytes
   uint64_t size_ = 0;
 };
 

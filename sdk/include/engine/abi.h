@@ -9,7 +9,10 @@
  *     exception must not leave the library that raised it.
  *  4. Text is UTF-8, a pointer and a length, not zero-terminated unless a comment says so.
  *  5. Structs grow at the tail only. The first member is the size that the maker knew; a reader
- *     asks ENGINE_HAS before it touches a member that was added later.
+ *     asks ENGINE_HAS before it touches a member that was added later. In an array of structs one
+ *     follows the other at the distance of that size, so reach them by ENGINE_AT. A struct that the
+ *     caller allocates and the callee fills has its size set by the caller: the callee writes no
+ *     more than that, and zeroes what it does not know. engine_str never grows.
  *  6. A thread tag stands in each comment. [control]: the thread that builds or tears down a
  *     pipeline, one call at a time. [worker]: a thread of an executor, never two at once for one
  *     instance unless its contract raises max_in_flight. [any]: any thread, at any time.
@@ -22,8 +25,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define ENGINE_ABI_VERSION(major, minor) ((major)*1000 + (minor))
 #define ENGINE_ABI_MAJOR 1
 #define ENGINE_ABI_MINOR 0
+
+/* The oldest host that must be able to load what is compiled: declarations that came later are
+ * hidden, so that a plugin cannot need what that host lacks. It becomes the manifest's abi_min.
+ * Set by engine_plugin(... ABI_TARGET 1.0) of the SDK's CMake package. */
+#ifndef ENGINE_ABI_TARGET
+#define ENGINE_ABI_TARGET ENGINE_ABI_VERSION(ENGINE_ABI_MAJOR, ENGINE_ABI_MINOR)
+#endif
+#if ENGINE_ABI_TARGET < ENGINE_ABI_VERSION(ENGINE_ABI_MAJOR, 0) || \
+    ENGINE_ABI_TARGET > ENGINE_ABI_VERSION(ENGINE_ABI_MAJOR, ENGINE_ABI_MINOR)
+#error "ENGINE_ABI_TARGET is no version of this SDK: see ENGINE_ABI_VERSION in engine/abi.h"
+#endif
 
 #ifdef __cplusplus
 #define ENGINE_EXTERN_C extern "C"
@@ -37,6 +52,11 @@ extern "C" {
 /* True when the struct that `p` points to is large enough to hold `field`. */
 #define ENGINE_HAS(p, field) \
   ((p)->struct_size >= offsetof(__typeof__(*(p)), field) + sizeof((p)->field))
+
+/* Element `i` of an array of structs whose first member is their size. */
+#define ENGINE_AT(array, i)                                \
+  ((__typeof__(array))(const void*)((const char*)(array) + \
+                                    (size_t)(i) * (size_t)(array)->struct_size))
 
 /* Borrowed UTF-8 text or bytes. `data` may be NULL only when `size` is 0. */
 typedef struct engine_str {

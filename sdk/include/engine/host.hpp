@@ -5,11 +5,11 @@
 
 #include <string>
 
-#include "engine/ext/draft/async.h"
-#include "engine/ext/draft/autograd.h"
-#include "engine/ext/draft/metrics.h"
-#include "engine/ext/draft/model.h"
+#include "engine/ext/async.h"
+#include "engine/ext/autograd.h"
 #include "engine/ext/log.h"
+#include "engine/ext/metrics.h"
+#include "engine/ext/model.h"
 #include "engine/ext/nodes.h"
 #include "engine/ext/tasks.h"
 #include "engine/plugin.h"

@@ -1,10 +1,10 @@
-// Asks what stands at a site what it is made of: the tables of engine/ext/draft/model.h.
+// Asks what stands at a site what it is made of: the tables of engine/ext/model.h.
 #ifndef ENGINE_MADE_OF_HPP_
 #define ENGINE_MADE_OF_HPP_
 
 #include <vector>
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 
 namespace engine {
 

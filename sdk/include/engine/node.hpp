@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/growth.hpp"
 #include "engine/host.hpp"
 #include "engine/types.h"
 

@@ -29,14 +29,18 @@ typedef struct engine_host {
   const void* (*extension)(const struct engine_host* host, const char* id);
 } engine_host;
 
+/* "EnPl", which tells a manifest from other data of that name. */
+#define ENGINE_PLUGIN_MAGIC 0x6c506e45u
+
 typedef struct engine_plugin {
   uint32_t struct_size;
+  uint32_t magic;          /* ENGINE_PLUGIN_MAGIC */
   uint16_t abi_major;      /* must equal the host's */
   uint16_t abi_built;      /* minor compiled against; may exceed the host's */
-  uint16_t abi_min;        /* least host minor that works */
+  uint16_t abi_min;        /* least host minor that works: that of ENGINE_ABI_TARGET */
   uint16_t tier;           /* engine_tier */
   uint64_t torch_target;   /* STABLE: TORCH_TARGET_VERSION (major in the top byte), else 0 */
-  const char* fingerprint; /* NATIVE: see fingerprint.hpp; else "" */
+  const char* fingerprint; /* NATIVE: see fingerprint.h; else "" */
   /* Zero-terminated UTF-8. */
   const char* id;      /* "com.acme.lora": letters, digits, '.', '_', '-' */
   const char* version; /* semver */

@@ -1,8 +1,8 @@
-// Makes a plugin of nodes and transforms: ENGINE_PLUGIN in exactly one source file.
+// Makes a plugin of nodes, transforms and resources: ENGINE_PLUGIN in exactly one source file.
 //
 //   ENGINE_PLUGIN((engine::PluginInfo{.id = "com.acme.upper", .version = "0.1.0",
 //                                     .summary = "Capitals.", .license = "MIT"}),
-//                 engine::Kinds<Upper>)
+//                 engine::Nodes<Upper>)
 #ifndef ENGINE_PLUGIN_HPP_
 #define ENGINE_PLUGIN_HPP_
 
@@ -10,15 +10,25 @@
 #include <memory>
 #include <type_traits>
 
+#include "engine/growth.hpp"
 #include "engine/node.hpp"
+#include "engine/resource.hpp"
 #include "engine/transform.hpp"
 
+// engine_plugin() of the SDK's CMake package sets what these depend on.
 #if defined(TORCH_TARGET_VERSION)
 #define ENGINE_THIS_TIER ENGINE_TIER_STABLE
 #define ENGINE_THIS_TORCH TORCH_TARGET_VERSION
+#define ENGINE_THIS_FINGERPRINT ""
+#elif defined(ENGINE_TIER_IS_NATIVE)
+#include "engine/fingerprint.h"
+#define ENGINE_THIS_TIER ENGINE_TIER_NATIVE
+#define ENGINE_THIS_TORCH 0
+#define ENGINE_THIS_FINGERPRINT ENGINE_FINGERPRINT
 #else
 #define ENGINE_THIS_TIER ENGINE_TIER_NONE
 #define ENGINE_THIS_TORCH 0
+#define ENGINE_THIS_FINGERPRINT ""
 #endif
 
 namespace engine {
@@ -60,6 +70,9 @@ const engine_kind_desc* Describe() {
       d.max_in_flight = info.max_in_flight;
       d.executor = Str(info.executor);
       d.bypass = Str(info.bypass);
+    } else if constexpr (std::is_base_of_v<Resource, T>) {
+      d.role = ENGINE_ROLE_RESOURCE;
+      d.provides = Str(info.provides);
     } else {
       d.role = ENGINE_ROLE_TRANSFORM;
       d.phase = info.phase;
@@ -123,7 +136,7 @@ engine_status* CreateTransform(engine_str name, engine_str options,
         return Guard([&] {
           std::unique_ptr<SiteImpl> impl;
           ENGINE_RETURN_IF_ERROR(static_cast<Transform*>(s)->Rewrite(Model(m), site, &impl));
-          *out = SiteImpl::Wrap(std::move(impl));
+          Give(SiteImpl::Wrap(std::move(impl)), out);
           return Status();
         });
       },
@@ -137,6 +150,23 @@ engine_status* CreateTransform(engine_str name, engine_str options,
     ENGINE_RETURN_IF_ERROR(transform->Prepare());
     *vtable = &kTable;
     *self = static_cast<Transform*>(transform.release());
+    return Status();
+  });
+}
+
+template <typename T>
+engine_status* CreateResource(engine_str name, engine_str options,
+                              const engine_resource_vtable** vtable, void** self) {
+  static const engine_resource_vtable kTable = {
+      sizeof(engine_resource_vtable), 0,
+      [](void* s) -> void* { return static_cast<Resource*>(s)->Object(); },
+      [](void* s) { delete static_cast<Resource*>(s); }};
+  return Guard([&] {
+    std::unique_ptr<T> resource;
+    ENGINE_RETURN_IF_ERROR(Construct<T>(name, options, &resource));
+    ENGINE_RETURN_IF_ERROR(resource->Make());
+    *vtable = &kTable;
+    *self = static_cast<Resource*>(resource.release());
     return Status();
   });
 }
@@ -159,63 +189,64 @@ inline engine_status* NoSuchKind(uint32_t i) {
   return NewStatus(ENGINE_OUT_OF_RANGE, "no kind has the number " + std::to_string(i));
 }
 
+// The plugin's side of one of the extensions that offer kinds: `TableStruct` holds describe and
+// create, kCreate[i] makes an instance of the kind Ts[i].
+template <typename TableStruct, typename Vtable, auto... kCreate>
+struct KindTable {
+  template <typename... Ts>
+  static const void* Of() {
+    if constexpr (sizeof...(Ts) == 0) {
+      return nullptr;
+    } else {
+      static constexpr auto kTable = TableStruct{
+          sizeof(TableStruct), sizeof...(Ts), [](void*, uint32_t i) { return Table<Ts...>::At(i); },
+          [](void*, uint32_t i, engine_str name, engine_str options, const Vtable** vtable,
+             void** self) -> engine_status* {
+            using Create = engine_status* (*)(engine_str, engine_str, const Vtable**, void**);
+            static constexpr Create kAll[] = {kCreate...};
+            if (i >= sizeof...(Ts)) return NoSuchKind(i);
+            return kAll[i](name, options, vtable, self);
+          }};
+      return &kTable;
+    }
+  }
+};
+
 }  // namespace internal
 
-// The nodes of a plugin.
+// The nodes, transforms and resources of a plugin.
 template <typename... Ts>
 struct Nodes {
   static const void* Extension() {
-    if constexpr (sizeof...(Ts) == 0) {
-      return nullptr;
-    } else {
-      static constexpr auto kTable = engine_nodes_plugin{
-          sizeof(engine_nodes_plugin), sizeof...(Ts),
-          [](void*, uint32_t i) { return internal::Table<Ts...>::At(i); },
-          [](void*, uint32_t i, engine_str name, engine_str options,
-             const engine_node_vtable** vtable, void** self) -> engine_status* {
-            using Create =
-                engine_status* (*)(engine_str, engine_str, const engine_node_vtable**, void**);
-            static constexpr Create kCreate[] = {&internal::CreateNode<Ts>...};
-            if (i >= sizeof...(Ts)) return internal::NoSuchKind(i);
-            return kCreate[i](name, options, vtable, self);
-          }};
-      return &kTable;
-    }
+    return internal::KindTable<engine_nodes_plugin, engine_node_vtable,
+                               &internal::CreateNode<Ts>...>::template Of<Ts...>();
   }
 };
-
-// The transforms of a plugin.
 template <typename... Ts>
 struct Transforms {
   static const void* Extension() {
-    if constexpr (sizeof...(Ts) == 0) {
-      return nullptr;
-    } else {
-      static constexpr auto kTable = engine_transforms_plugin{
-          sizeof(engine_transforms_plugin), sizeof...(Ts),
-          [](void*, uint32_t i) { return internal::Table<Ts...>::At(i); },
-          [](void*, uint32_t i, engine_str name, engine_str options,
-             const engine_transform_vtable** vtable, void** self) -> engine_status* {
-            using Create =
-                engine_status* (*)(engine_str, engine_str, const engine_transform_vtable**, void**);
-            static constexpr Create kCreate[] = {&internal::CreateTransform<Ts>...};
-            if (i >= sizeof...(Ts)) return internal::NoSuchKind(i);
-            return kCreate[i](name, options, vtable, self);
-          }};
-      return &kTable;
-    }
+    return internal::KindTable<engine_transforms_plugin, engine_transform_vtable,
+                               &internal::CreateTransform<Ts>...>::template Of<Ts...>();
+  }
+};
+template <typename... Ts>
+struct Resources {
+  static const void* Extension() {
+    return internal::KindTable<engine_resources_plugin, engine_resource_vtable,
+                               &internal::CreateResource<Ts>...>::template Of<Ts...>();
   }
 };
 
-template <typename N, typename T = Transforms<>>
+template <typename N, typename T = Transforms<>, typename R = Resources<>>
 constexpr engine_plugin MakePlugin(const PluginInfo& info) {
   return {sizeof(engine_plugin),
+          ENGINE_PLUGIN_MAGIC,
           ENGINE_ABI_MAJOR,
           ENGINE_ABI_MINOR,
-          0,
+          ENGINE_ABI_TARGET % 1000,
           ENGINE_THIS_TIER,
           ENGINE_THIS_TORCH,
-          "",
+          ENGINE_THIS_FINGERPRINT,
           info.id,
           info.version,
           info.license,
@@ -232,11 +263,12 @@ constexpr engine_plugin MakePlugin(const PluginInfo& info) {
             const std::string_view wanted(id);
             if (wanted == ENGINE_EXT_NODES) return N::Extension();
             if (wanted == ENGINE_EXT_TRANSFORMS) return T::Extension();
+            if (wanted == ENGINE_EXT_RESOURCES) return R::Extension();
             return nullptr;
           }};
 }
 
-// ENGINE_PLUGIN(info, engine::Nodes<...>[, engine::Transforms<...>])
+// ENGINE_PLUGIN(info, engine::Nodes<...>[, engine::Transforms<...>[, engine::Resources<...>]])
 #define ENGINE_PLUGIN(info, ...)                                                               \
   extern "C" __attribute__((visibility("default"))) constexpr engine_plugin engine_plugin_v1 = \
       ::engine::MakePlugin<__VA_ARGS__>(info);

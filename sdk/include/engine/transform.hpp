@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/ext/draft/transforms.h"
+#include "engine/ext/transforms.h"
 #include "engine/host.hpp"
 #include "engine/node.hpp"
 

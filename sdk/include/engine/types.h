@@ -67,18 +67,20 @@ typedef struct engine_tokens {
 
 /* What one sequence asks of one forward pass. */
 typedef struct engine_step_sequence {
-  uint64_t request;      /* unique among the sequences under way; names its stream of draws */
-  const int32_t* tokens; /* new tokens */
+  uint32_t struct_size;
   uint32_t token_count;  /* at least 1 */
+  const int32_t* tokens; /* [token_count]: new tokens */
+  uint64_t request;      /* unique among the sequences under way; names its stream of draws */
   uint32_t start;        /* position of tokens[0] in the sequence */
   /* The pages that hold positions [0, start + token_count) in order, with the right to write those
    * of the new tokens; NULL with count 0 when the model keeps no keys and values: then start is 0
    * and tokens is the whole sequence. */
-  const int32_t* blocks;
   uint32_t block_count;
-  uint32_t logits_count;           /* logits are wanted of that many last tokens; 0: of none */
-  uint32_t adapter;                /* number of a named adapter, see adapter_find; 0: none */
-  uint32_t room;                   /* so many drafted tokens may be appended: the pages hold them */
+  const int32_t* blocks;
+  uint32_t logits_count; /* logits are wanted of that many last tokens; 0: of none */
+  uint32_t adapter;      /* number of a named adapter, see adapter_find; 0: none */
+  uint32_t room;         /* so many drafted tokens may be appended: the pages hold them */
+  uint32_t reserved;
   const engine_sampling* sampling; /* NULL: the sampling node's own */
   const int32_t* history;          /* [start]: the tokens before these; NULL: not told */
 } engine_step_sequence;
@@ -87,7 +89,7 @@ typedef struct engine_step_sequence {
 typedef struct engine_step {
   uint32_t struct_size;
   uint32_t count;
-  const engine_step_sequence* sequences;
+  const engine_step_sequence* sequences; /* [count]; reach them by ENGINE_AT */
 } engine_step;
 
 /* Logits that a step asked for, in the step's order: for each sequence those of its last
@@ -179,7 +181,7 @@ typedef struct engine_event {
   uint32_t struct_size;
   uint32_t finish; /* engine_finish */
   engine_str text;
-  engine_token token; /* that this piece was made from */
+  const engine_token* token; /* that this piece was made from */
 } engine_event;
 
 /* Sequences to train on or to evaluate, one microbatch. Which one comes when is a function of the

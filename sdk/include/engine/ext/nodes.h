@@ -82,7 +82,7 @@ typedef struct engine_kind_desc {
   uint32_t emission;       /* engine_emission */
   uint32_t max_in_flight;  /* calls at once on one instance; 1 unless the node is reentrant. With
                             * ANY each begins when the one before came back, deferred or not */
-  uint32_t phase;          /* transforms: engine_phase in draft/transforms.h */
+  uint32_t phase;          /* transforms: engine_phase in transforms.h */
   engine_str executor;     /* "compute", "io" or empty: the default executor */
   engine_str bypass;       /* node: kind of its plain stand-in, or empty */
   engine_str provides;     /* resources: type id of what they make */

@@ -8,7 +8,8 @@
 
 typedef struct engine_tasks {
   uint32_t struct_size;
-  uint32_t threads; /* how many the host computes with */
+  uint32_t reserved;
+  uint32_t (*threads)(void); /* [any] How many the host computes with, at least 1. */
   /* [worker][control] Calls body(arg, begin, end) over disjoint ranges that cover [0, count), each
    * at least `grain` long but the last, and returns when all are done. `body` must not throw.
    * Nested calls run on the calling thread. */

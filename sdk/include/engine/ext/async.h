@@ -1,6 +1,6 @@
-/* engine.async/1 (draft): input and output on the host's I/O threads, so that no worker blocks. */
-#ifndef ENGINE_EXT_DRAFT_ASYNC_H_
-#define ENGINE_EXT_DRAFT_ASYNC_H_
+/* engine.async/1: input and output on the host's I/O threads, so that no worker blocks. */
+#ifndef ENGINE_EXT_ASYNC_H_
+#define ENGINE_EXT_ASYNC_H_
 
 #include "engine/abi.h"
 
@@ -15,4 +15,4 @@ typedef struct engine_async {
   engine_status* (*after)(uint64_t nanoseconds, void (*fn)(void* arg), void* arg);
 } engine_async;
 
-#endif /* ENGINE_EXT_DRAFT_ASYNC_H_ */
+#endif /* ENGINE_EXT_ASYNC_H_ */

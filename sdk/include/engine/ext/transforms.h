@@ -1,10 +1,10 @@
-/* engine.transforms/1 (draft): kinds that rewrite a model. First plan() names the sites and what
+/* engine.transforms/1: kinds that rewrite a model. First plan() names the sites and what
  * it will cost, without reading a weight; then rewrite() makes what stands there instead.
  */
-#ifndef ENGINE_EXT_DRAFT_TRANSFORMS_H_
-#define ENGINE_EXT_DRAFT_TRANSFORMS_H_
+#ifndef ENGINE_EXT_TRANSFORMS_H_
+#define ENGINE_EXT_TRANSFORMS_H_
 
-#include "engine/ext/draft/model.h"
+#include "engine/ext/model.h"
 #include "engine/ext/nodes.h"
 
 #define ENGINE_EXT_TRANSFORMS "engine.transforms/1"
@@ -41,7 +41,8 @@ typedef struct engine_transform_vtable {
   uint32_t reserved;
   /* [control] Pure: no weight is read. No site named is an error of the host's. */
   engine_status* (*plan)(void* self, const engine_model* model, const engine_diff* diff);
-  /* [control] For each site of the diff, in its order. The host takes *out. */
+  /* [control] For each site of the diff, in its order. The host takes *out, which comes with its
+   * size set. */
   engine_status* (*rewrite)(void* self, engine_model* model, uint32_t site, engine_site_impl* out);
   /* [control] After the last rewrite; may be NULL. */
   engine_status* (*finish)(void* self, engine_model* model);
@@ -60,4 +61,4 @@ typedef struct engine_transforms_plugin {
 #ifdef __cplusplus
 }
 #endif
-#endif /* ENGINE_EXT_DRAFT_TRANSFORMS_H_ */
+#endif /* ENGINE_EXT_TRANSFORMS_H_ */

@@ -1,9 +1,9 @@
-/* engine.autograd/1 (draft): what LibTorch's stable ABI has no way to say — custom backward,
+/* engine.autograd/1: what LibTorch's stable ABI has no way to say — custom backward,
  * recomputation, backward, grad modes. Done once, in the host, over torch::autograd. Tensors are
  * AtenTensorHandle in every tier.
  */
-#ifndef ENGINE_EXT_DRAFT_AUTOGRAD_H_
-#define ENGINE_EXT_DRAFT_AUTOGRAD_H_
+#ifndef ENGINE_EXT_AUTOGRAD_H_
+#define ENGINE_EXT_AUTOGRAD_H_
 
 #include "engine/abi.h"
 
@@ -59,4 +59,4 @@ typedef struct engine_autograd {
 #ifdef __cplusplus
 }
 #endif
-#endif /* ENGINE_EXT_DRAFT_AUTOGRAD_H_ */
+#endif /* ENGINE_EXT_AUTOGRAD_H_ */

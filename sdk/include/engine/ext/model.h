@@ -1,11 +1,12 @@
-/* engine.model/1 (draft): a model as sites over logical parameters, and what lowering asks of
- * whoever replaced a site. Background: "site", "codec" and "phase" in docs/architecture.md.
+/* engine.model/1: a model as sites over logical parameters: what it is, its parameters, text, steps
+ * and passes. What stands at a site is in site.h. Background: "site", "codec" and "phase" in
+ * docs/architecture.md.
  */
-#ifndef ENGINE_EXT_DRAFT_MODEL_H_
-#define ENGINE_EXT_DRAFT_MODEL_H_
+#ifndef ENGINE_EXT_MODEL_H_
+#define ENGINE_EXT_MODEL_H_
 
 #include "engine/abi.h"
-#include "engine/ext/draft/autograd.h"
+#include "engine/ext/site.h"
 #include "engine/types.h"
 
 #define ENGINE_EXT_MODEL "engine.model/1"
@@ -15,10 +16,8 @@
 extern "C" {
 #endif
 
-typedef struct engine_model engine_model;     /* the object behind an engine.Model/1 resource */
-typedef struct engine_forward engine_forward; /* one pass over sites; reference-counted */
-typedef struct engine_packed engine_packed;   /* a packed int8 matrix; reference-counted */
-typedef struct engine_files engine_files;     /* an opened safetensors file */
+typedef struct engine_model engine_model; /* the object behind an engine.Model/1 resource */
+typedef struct engine_files engine_files; /* an opened safetensors file */
 
 typedef struct engine_model_info {
   uint32_t struct_size;
@@ -66,8 +65,10 @@ typedef enum engine_codec {
 /* How a parameter lies on one axis of a device mesh: whole, or split along `dim` into `count`
  * ranges, ends[i] being one past the last index of rank i; ranges may differ in length. */
 typedef struct engine_shard {
+  uint32_t struct_size;
   int32_t dim; /* -1: replicated */
   uint32_t count;
+  uint32_t reserved;
   const int64_t* ends;
 } engine_shard;
 
@@ -86,171 +87,6 @@ typedef struct engine_param_info {
   engine_str init_key;        /* names the random stream of its initial value */
   engine_str optimizer_group; /* parameters of one group share learning rate and decay */
 } engine_param_info;
-
-/* What stands at a site. The host owns it from rewrite on and destroys it after all models that
- * use it are gone; the implementation it replaced lives longer than it does. */
-typedef struct engine_site_impl {
-  uint32_t struct_size;
-  uint32_t reserved;
-  void* self;
-  /* [worker] The site's function on tensors, recording autograd as the mode says. Outputs are
-   * handed over. `pass` may be retained for a later replay. */
-  engine_status* (*forward)(void* self, engine_forward* pass, const AtenTensorHandle* in,
-                            uint32_t n_in, AtenTensorHandle* out, uint32_t n_out);
-  /* [any] What it is made of: a table for one of the ids below, or NULL. */
-  const void* (*extension)(void* self, const char* id);
-  void (*destroy)(void* self); /* [control] */
-} engine_site_impl;
-
-/* engine.packed_linear/1: y = dequantize(q)·x with int8 weights and int8 activations. */
-#define ENGINE_EXT_PACKED_LINEAR "engine.packed_linear/1"
-typedef struct engine_packed_linear {
-  uint32_t struct_size;
-  uint32_t reserved;
-  engine_packed* packed; /* borrowed from the implementation */
-} engine_packed_linear;
-
-/* engine.low_rank/1: y = base(x) + scale · B·(A·x), A [rank, in], B [out, rank]. Training may drop
- * elements of the x that enters A; see engine_model_host.dropout. With a magnitude m [out] (DoRA,
- * Liu et al. 2024, arXiv:2402.09353) each y[o] is multiplied by m[o] / |W + scale · B·A| of row o,
- * W being the base's weight as the model holds it; the norm is no part of the gradient. */
-#define ENGINE_EXT_LOW_RANK "engine.low_rank/1"
-typedef struct engine_low_rank {
-  uint32_t struct_size;
-  uint32_t rank;
-  const engine_site_impl* base; /* what the branch is added to */
-  AtenTensorHandle a, b;        /* borrowed from the implementation */
-  double scale;
-  engine_str adapter; /* serving adds the branch for sequences that chose this adapter; empty: for
-                       * all of them. Training always adds it. */
-  double dropout;     /* probability of an element to be dropped, in [0, 1) */
-  uint64_t drop_seed, drop_stream; /* key its random numbers, beside step and microbatch */
-  AtenTensorHandle magnitude;      /* [out], borrowed; NULL: outputs are not scaled */
-  /* Borrowed; NULL: the base's weight is as it was. Else it is what was left of it when scale ·
-   * start_b · start_a was taken out, so that beside the whole weight the branch is scale · (B·A −
-   * start_b · start_a). */
-  AtenTensorHandle start_a, start_b;
-} engine_low_rank;
-
-/* engine.autocast/1, at the Loss site: losses and their gradients are computed with products in
- * `dtype` (ENGINE_BF16). Weights that train and their gradients stay in the model's dtype, as do
- * norms, the softmax and the residual stream. */
-#define ENGINE_EXT_AUTOCAST "engine.autocast/1"
-typedef struct engine_autocast {
-  uint32_t struct_size;
-  uint32_t dtype; /* engine_dtype */
-} engine_autocast;
-
-/* engine.same_function/1: the implementation computes what `base` computes, bit for bit; only when
- * and how often differs (recomputation, tracing). Lowering looks through it. */
-#define ENGINE_EXT_SAME_FUNCTION "engine.same_function/1"
-typedef struct engine_same_function {
-  uint32_t struct_size;
-  uint32_t reserved;
-  const engine_site_impl* base;
-} engine_same_function;
-
-/* engine.kv_view/1: keys and values of one block, in pages. A page index names the same page in
- * every block. A page of one block holds, 64-byte aligned:
- *   F32, F16: keys [kv_heads][head_dim][page_tokens], then values [kv_heads][page_tokens][head_dim]
- *   INT8: keys s8 [kv_heads][head_dim / 4][page_tokens][4], values s8 [kv_heads][page_tokens]
- *     [head_dim], then f32 scales of keys and of values, [kv_heads][page_tokens] each: one scale a
- *     head and position, absmax / 127 */
-#define ENGINE_EXT_KV_VIEW "engine.kv_view/1"
-typedef enum engine_kv_format {
-  ENGINE_KV_F32 = 1,
-  ENGINE_KV_F16 = 2,
-  ENGINE_KV_INT8 = 3
-} engine_kv_format;
-typedef struct engine_kv_view {
-  uint32_t struct_size;
-  uint32_t page_tokens; /* a multiple of 16 */
-  uint32_t block;       /* of this site */
-  uint32_t format;      /* engine_kv_format */
-  void* base;           /* page i of this block begins at base + i * stride bytes */
-  uint64_t stride;
-  uint32_t pages;
-  uint32_t reserved;
-} engine_kv_view;
-
-/* engine.kv_pool/1: the pool behind the views; every KvStore site of a model gives the same one.
- * Calls are thread-safe. A sequence is a list of pages in order; pages that are shared are never
- * written: reserve gives a sequence copies of its own where it is about to write. Pages that one
- * adapter computed are never given to a sequence of another, and a session is known by its name,
- * its salt and its adapter together. */
-#define ENGINE_EXT_KV_POOL "engine.kv_pool/1"
-typedef enum engine_kv_open_flags {
-  ENGINE_KV_OPEN_NO_SHARING = 1 /* neither takes nor gives pages of the prefix cache */
-} engine_kv_open_flags;
-typedef struct engine_kv_open {
-  uint32_t struct_size;
-  uint32_t flags;        /* engine_kv_open_flags */
-  const int32_t* tokens; /* all that is known of the sequence, a session's history included */
-  uint32_t token_count;
-  uint32_t adapter; /* as in the steps that will compute it */
-  engine_str salt;
-  engine_str session; /* empty: none; the session is busy until the sequence closes */
-} engine_kv_open;
-typedef struct engine_kv_match {
-  uint32_t struct_size;
-  uint32_t cached; /* positions [0, cached) hold computed keys and values; below token_count */
-  uint32_t reason; /* engine_kv_reason */
-  uint32_t reserved;
-} engine_kv_match;
-typedef enum engine_kv_close_flags {
-  ENGINE_KV_CLOSE_KEEP = 1 /* the session keeps the written positions as its history */
-} engine_kv_close_flags;
-typedef struct engine_kv_stats {
-  uint32_t struct_size;
-  uint32_t sequences, sessions, reserved;
-  uint64_t pages_total;
-  uint64_t pages_used; /* held by sequences */
-  uint64_t
-      pages_cached;    /* held by the prefix cache or by idle sessions alone: given up on demand */
-  uint64_t page_bytes; /* of one page over all blocks */
-  uint64_t budget_bytes, held_bytes; /* tables and indexes included; held never exceeds budget */
-  uint64_t lookups, hits;            /* sequences opened; those that found something */
-  uint64_t looked_up_tokens, cached_tokens;
-  uint64_t evicted_pages, copied_pages; /* thrown out to make room; copied on write */
-} engine_kv_stats;
-typedef struct engine_kv_pool {
-  uint32_t struct_size;
-  uint32_t page_tokens;
-  void* self;
-  /* All [worker]. Begins a sequence with what is computed of it already. FAILED_PRECONDITION when
-   * the session is busy; RESOURCE_EXHAUSTED when the tables have no room. */
-  engine_status* (*sequence_open)(void* self, const engine_kv_open* how, uint64_t* sequence,
-                                  engine_kv_match* match);
-  /* Makes room to write positions [written, tokens): new pages, and copies of shared ones. Throws
-   * out cached pages and idle sessions, least recently used first, when it must;
-   * RESOURCE_EXHAUSTED, with nothing taken, when that is not enough. */
-  engine_status* (*sequence_reserve)(void* self, uint64_t sequence, uint64_t tokens);
-  /* The block table; borrowed until the next call for this sequence. */
-  engine_status* (*sequence_blocks)(void* self, uint64_t sequence, const int32_t** blocks,
-                                    uint32_t* count);
-  /* Positions up to `count` in all are now computed; `tokens` are those of the newly written ones,
-   * [written, count). Full pages become findable by others. */
-  engine_status* (*sequence_written)(void* self, uint64_t sequence, const int32_t* tokens,
-                                     uint64_t count);
-  /* Forgets positions from `count` on. */
-  engine_status* (*sequence_truncate)(void* self, uint64_t sequence, uint64_t count);
-  /* A second sequence with the same written positions; pages are shared until one writes. */
-  engine_status* (*sequence_fork)(void* self, uint64_t sequence, uint64_t* copy);
-  engine_status* (*sequence_close)(void* self, uint64_t sequence, uint32_t flags);
-  /* Tokens of the session's history, copied up to `capacity`; *count tells how many there are, 0
-   * when the session is unknown. */
-  engine_status* (*session_tokens)(void* self, engine_str session, engine_str salt,
-                                   uint32_t adapter, int32_t* tokens, uint64_t capacity,
-                                   uint64_t* count);
-  engine_status* (*session_drop)(void* self, engine_str session, engine_str salt, uint32_t adapter);
-  /* The session's history, keys and values as a file, and back. A file of another model, adapter,
-   * format or version, a short or a damaged one is refused with what differs. */
-  engine_status* (*session_save)(void* self, engine_str session, engine_str salt, uint32_t adapter,
-                                 engine_str path);
-  engine_status* (*session_restore)(void* self, engine_str session, engine_str salt,
-                                    uint32_t adapter, engine_str path);
-  void (*stats)(void* self, engine_kv_stats* out); /* [any] */
-} engine_kv_pool;
 
 /* Receives the greatest magnitude that each input of a linear or head site took: peaks [in]. */
 typedef engine_status* (*engine_peaks)(void* arg, uint32_t site, const float* peaks, int64_t in);
@@ -323,14 +159,6 @@ typedef struct engine_site_cost {
   double replay_flops; /* to compute that again */
 } engine_site_cost;
 
-/* engine.recomputed/1: of this site autograd keeps only the input, in this pass. */
-#define ENGINE_EXT_RECOMPUTED "engine.recomputed/1"
-typedef struct engine_recomputed {
-  uint32_t struct_size;
-  uint32_t reserved;
-  engine_status* (*in_pass)(void* self, const engine_forward* pass, uint8_t* yes);
-} engine_recomputed;
-
 /* What training on batches of a shape will take, before it begins. */
 typedef struct engine_train_estimate {
   uint32_t struct_size;
@@ -347,6 +175,7 @@ typedef struct engine_model_host {
   uint32_t struct_size;
 
   /* --- what the model is ------------------------------------------------------------ [any] */
+  /* Structs to be filled come with their size set; rule 5 of abi.h. */
   void (*info)(const engine_model* model, engine_model_info* out);
   uint32_t (*site_count)(const engine_model* model);
   engine_status* (*site)(const engine_model* model, uint32_t i, engine_site_info* out);
@@ -508,4 +337,4 @@ typedef struct engine_model_host {
 #ifdef __cplusplus
 }
 #endif
-#endif /* ENGINE_EXT_DRAFT_MODEL_H_ */
+#endif /* ENGINE_EXT_MODEL_H_ */

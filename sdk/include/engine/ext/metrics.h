@@ -1,7 +1,7 @@
-/* engine.metrics/1 (draft): counters and gauges that /metrics exposes in Prometheus' text format.
+/* engine.metrics/1: counters and gauges that /metrics exposes in Prometheus' text format.
  * Names begin with "engine_", carry base units, and counters end in "_total". */
-#ifndef ENGINE_EXT_DRAFT_METRICS_H_
-#define ENGINE_EXT_DRAFT_METRICS_H_
+#ifndef ENGINE_EXT_METRICS_H_
+#define ENGINE_EXT_METRICS_H_
 
 #include "engine/abi.h"
 
@@ -23,4 +23,4 @@ typedef struct engine_metrics {
   void (*set)(engine_metric* metric, double value); /* [any] gauges only */
 } engine_metrics;
 
-#endif /* ENGINE_EXT_DRAFT_METRICS_H_ */
+#endif /* ENGINE_EXT_METRICS_H_ */

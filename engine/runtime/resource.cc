@@ -1,0 +1,41 @@
+#include "engine/runtime/resource.h"
+
+#include "engine/growth.hpp"
+#include "engine/runtime/packet.h"
+
+namespace engine::runtime {
+
+bool MadeByPlugin(const abi::Registry& registry, const graph::PlanResource& resource) {
+  const abi::KindSource* source = registry.Source(resource.kind->name);
+  return source != nullptr && source->loaded->resources != nullptr &&
+         resource.kind->role == abi::Role::kResource;
+}
+
+Status MakeByPlugin(const abi::Registry& registry, const graph::PlanResource& resource,
+                    ResourceSlot* out) {
+  const abi::KindSource* source = registry.Source(resource.kind->name);
+  const engine_resource_vtable* vtable = nullptr;
+  void* self = nullptr;
+  ENGINE_RETURN_IF_ERROR(Status(
+      source->loaded->resources->create(source->loaded->self, source->number, Str(resource.name),
+                                        Str(resource.options), &vtable, &self)));
+  ENGINE_RETURN_IF_ERROR(
+      CheckComplete(vtable, "the table of a resource of kind '" + resource.kind->name + "'"));
+  if (vtable->object == nullptr || vtable->destroy == nullptr) {
+    return Error(ENGINE_INTERNAL, "a resource of kind '", resource.kind->name,
+                 "' lacks object or destroy");
+  }
+  std::shared_ptr<void> keep(self, vtable->destroy);
+  auto slot = std::make_shared<engine_resource>();
+  slot->name = resource.name;
+  slot->type = resource.kind->provides;
+  slot->object = vtable->object(self);
+  slot->keep = std::move(keep);
+  if (slot->object == nullptr) {
+    return Error(ENGINE_INTERNAL, "a resource of kind '", resource.kind->name, "' has no object");
+  }
+  *out = std::move(slot);
+  return Status();
+}
+
+}  // namespace engine::runtime
