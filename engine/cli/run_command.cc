@@ -78,6 +78,63 @@ class Progress {
   bool shown_ = false;
 };
 
+std::string Seconds(uint64_t nanoseconds) {
+  return std::to_string(nanoseconds / 1'000'000'000) + " s";
+}
+
+// Names nodes that do not come back. A thread inside a plugin cannot be ended, so where a run
+// waits for one in vain the process ends without it.
+class Watchdog {
+ public:
+  Watchdog(double warn_s, double limit_s, uint32_t grace_ms)
+      : warn_ns_(Ns(warn_s)), limit_ns_(Ns(limit_s)), grace_ns_(uint64_t{grace_ms} * 1'000'000) {}
+
+  void Look(runtime::Run* run) {
+    const uint64_t now = runtime::NowNs();
+    if (now < next_) return;
+    next_ = now + 100'000'000;
+    if (run->state() == runtime::RunState::kCancelled) return WaitForCancelled(*run, now);
+    if (limit_ns_ != 0) {
+      for (const runtime::LongCall& call : run->Inside(limit_ns_)) {
+        run->Cancel(Error(ENGINE_DEADLINE_EXCEEDED, Words(call), " (--hang-limit)")
+                        .At(call.plugin, call.node));
+        return;
+      }
+    }
+    if (warn_ns_ == 0) return;
+    for (const runtime::LongCall& call : run->Inside(warn_ns_)) {
+      std::fprintf(stderr, "engine: warning: %s; it may hang\n", Words(call).c_str());
+      warn_ns_ *= 2;  // not again soon
+    }
+  }
+
+ private:
+  static uint64_t Ns(double seconds) { return static_cast<uint64_t>(seconds * 1e9); }
+  static std::string Words(const runtime::LongCall& call) {
+    return "node '" + call.node + "' (" + call.kind + " of " + call.plugin +
+           ") has been in one call for " + Seconds(call.nanoseconds);
+  }
+  void WaitForCancelled(const runtime::Run& run, uint64_t now) {
+    if (cancelled_ == 0) cancelled_ = now;
+    if (now - cancelled_ < grace_ns_) return;
+    for (const runtime::LongCall& call : run.Inside(0)) {
+      std::fprintf(stderr, "engine: error: %s and did not come back when the run was cancelled\n",
+                   Words(call).c_str());
+    }
+    const Status why = run.failure();
+    if (!why.ok()) PrintStatus(why);
+    std::fprintf(stderr,
+                 "engine: the process ends without them, %s after the cancel (limits.drain_ms)\n",
+                 Seconds(now - cancelled_).c_str());
+    std::fflush(stdout);
+    _exit(kFailed);
+  }
+
+  uint64_t warn_ns_;
+  const uint64_t limit_ns_, grace_ns_;
+  uint64_t next_ = 0, cancelled_ = 0;
+};
+
 // Times, memory and node figures as `engine bench` reads them.
 Status WriteReport(const std::string& path, double load_s, double run_s,
                    const runtime::RunReport& report) {
@@ -142,11 +199,13 @@ int RunCommand(const RunArgs& args) {
   status = run.Open();
   const uint64_t started = runtime::NowNs();
   Progress progress;
+  Watchdog watchdog(args.hang_warning, args.hang_limit, plan.limits.drain_ms);
   if (status.ok()) {
     run.Start();
     uint64_t drained = 0;
     while (!run.WaitFor(50'000'000)) {
       progress.Show(run);
+      watchdog.Look(&run);
       if (drained != 0 && runtime::NowNs() - drained > uint64_t{plan.limits.drain_ms} * 1'000'000) {
         run.Cancel(Error(ENGINE_DEADLINE_EXCEEDED, "what was under way was not finished within ",
                          plan.limits.drain_ms, " ms (limits.drain_ms)"));

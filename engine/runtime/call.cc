@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "engine/runtime/run.h"
+#include "engine/runtime/services.h"
 
 namespace engine::runtime {
 
@@ -18,17 +19,23 @@ class CallAccess {
   static size_t Outputs(const engine_call* call) {
     return call->run->spec_.nodes[call->node].outputs.size();
   }
+  static std::string Name(const engine_call* call) {
+    return call->run == nullptr ? "a node"
+                                : "node '" + call->run->spec_.nodes[call->node].name + "'";
+  }
 };
 
 namespace {
 
 // What is tagged for the thread of the call must not come from another: a plugin that hands its
-// call to a thread of its own is told so at once.
+// call to a thread of its own, or keeps it beyond its end, is told so at once.
 void OnThreadOf([[maybe_unused]] const engine_call* call, [[maybe_unused]] const char* function) {
 #ifdef ENGINE_CHECK_THREADS
   if (call->owner == std::this_thread::get_id()) return;
-  std::fprintf(stderr, "engine: %s was called on another thread than its call's; use defer()\n",
-               function);
+  const bool over = call->owner == std::thread::id();
+  std::fprintf(stderr, "engine: %s of %s was called %s\n", function, CallAccess::Name(call).c_str(),
+               over ? "after its call had ended; a call is borrowed until process returns"
+                    : "on another thread than its call's; use defer()");
   std::abort();
 #endif
 }
@@ -110,17 +117,30 @@ const engine_nodes_host kNodesHost = {
       }
       OnThreadOf(c, "defer");
       c->deferred.store(true);
-      c->completion.call = c;
+      c->completion.call.store(c);
       *out = &c->completion;
       return nullptr;
     },
     [](engine_completion* d, uint32_t port, engine_packet* p, uint64_t group) -> engine_status* {
-      return Emit(d->call, port, p, group);
+      if (engine_call* call = d->call.load()) return Emit(call, port, p, group);
+      if (p != nullptr) Release(p);
+      return internal::NewStatus(ENGINE_FAILED_PRECONDITION, "the call was answered already");
     },
-    [](engine_completion* d) { d->call->finish = true; },
-    [](engine_completion* d, engine_status* status) {
-      d->call->status = Status(status);
-      CallAccess::Completed(d->call);
+    [](engine_completion* d) {
+      if (engine_call* call = d->call.load()) call->finish = true;
+    },
+    [](engine_completion* d, engine_status* taken) {
+      Status status(taken);
+      engine_call* call = d->call.exchange(nullptr);
+      if (call == nullptr) {
+        LogLine(ENGINE_LOG_ERROR, "engine",
+                "a plugin answered a deferred call twice; the second "
+                "answer is dropped: " +
+                    std::string(status.ok() ? "OK" : status.message()));
+        return;
+      }
+      call->status = std::move(status);
+      CallAccess::Completed(call);
     },
     [](const engine_resource* r, engine_str type) -> void* {
       return r != nullptr && r->type == View(type) ? r->object : nullptr;

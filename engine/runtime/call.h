@@ -32,9 +32,9 @@ struct Emitted {
 
 }  // namespace engine::runtime
 
-// A deferred call's answer; the same object as the call, under the SDK's other name.
+// A deferred call's answer, held within the call.
 struct engine_completion {
-  engine_call* call = nullptr;
+  std::atomic<engine_call*> call{nullptr};  // null: it was answered
 };
 
 struct engine_call {
@@ -48,7 +48,10 @@ struct engine_call {
   bool generator = false;  // called without input
   bool finish = false;
   bool by_feedback = false;  // its packet came back through a loop
-  std::thread::id owner;     // the thread that is inside; checked where ENGINE_CHECK_THREADS is set
+  // The thread that is inside, none when the call is over; checked where ENGINE_CHECK_THREADS is
+  // set.
+  std::thread::id owner;
+  std::atomic<uint64_t> began_ns{0};  // 0: no thread is inside
   std::atomic<bool> deferred{false};
   bool returned = false;   // process came back; guarded by the run's mutex
   bool completed = false;  // completion_done came; guarded by the run's mutex

@@ -32,8 +32,15 @@ TEST(Call, TellsWhatItHoldsAndRefusesWhatItHasNot) {
 
 #ifdef ENGINE_CHECK_THREADS
 TEST(CallDeathTest, AnotherThreadIsToldSo) {
+  engine_call call;
+  call.owner = std::this_thread::get_id();
+  EXPECT_DEATH(std::thread([&] { NodesHost()->finish(&call); }).join(),
+               "finish of a node was called on another thread");
+}
+
+TEST(CallDeathTest, ACallThatIsKeptIsToldSo) {
   engine_call call;  // no thread is inside
-  EXPECT_DEATH(NodesHost()->finish(&call), "finish was called on another thread");
+  EXPECT_DEATH(NodesHost()->input(&call, 0, 0), "input of a node was called after its call");
 }
 #endif
 

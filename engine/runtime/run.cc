@@ -180,6 +180,7 @@ uint64_t Run::Process(engine_call* call, uint32_t index) {
   const NodeSpec& spec = spec_.nodes[index];
   const uint64_t key = call->key;
   const uint64_t begin = NowNs();
+  call->began_ns.store(begin, std::memory_order_relaxed);
   call->owner = std::this_thread::get_id();
   const auto body = [&] {
     Status status(Guard([&] { return Status(spec.vtable->process(spec.self, call)); }));
@@ -191,9 +192,33 @@ uint64_t Run::Process(engine_call* call, uint32_t index) {
   } else {
     body();
   }
+  call->owner = std::thread::id();
+  call->began_ns.store(0, std::memory_order_relaxed);
   const uint64_t end = NowNs();
   if (options_.trace != nullptr) options_.trace->Call(index, key, begin, end);
   return end - begin;
+}
+
+Status Run::failure() const {
+  std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+std::vector<LongCall> Run::Inside(uint64_t nanoseconds) const {
+  std::vector<LongCall> calls;
+  const uint64_t now = NowNs();
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    for (const auto& call : nodes_[i]->calls) {
+      const uint64_t began = call->began_ns.load(std::memory_order_relaxed);
+      if (began == 0 || now < began + nanoseconds) continue;
+      const NodeSpec& spec = spec_.nodes[i];
+      calls.push_back({spec.name, spec.kind, spec.plugin, now - began});
+    }
+  }
+  std::sort(calls.begin(), calls.end(),
+            [](const LongCall& a, const LongCall& b) { return a.nanoseconds > b.nanoseconds; });
+  return calls;
 }
 
 void Run::Returned(engine_call* call) {

@@ -44,6 +44,12 @@ struct RunReport {
   std::vector<NodeStats> nodes;
 };
 
+// A call that has not come back.
+struct LongCall {
+  std::string node, kind, plugin;
+  uint64_t nanoseconds = 0;
+};
+
 struct RunOptions {
   const ThreadState* thread_state = nullptr;  // around calls of nodes that use resources
   Trace* trace = nullptr;
@@ -73,6 +79,9 @@ class Run {
   void Cancel(Status reason);  // [any] queues are dropped; running calls see cancelled()
   RunState state() const;      // [any]
   RunReport report() const;    // [any]
+  Status failure() const;      // [any] of the run, as far as it is known
+  // [any] Calls that a thread has been inside of for at least that long, the longest first.
+  std::vector<LongCall> Inside(uint64_t nanoseconds) const;
   // [any] Replaces what a slot holds, between two calls.
   void Swap(uint32_t node, uint32_t slot, ResourceSlot resource);
 

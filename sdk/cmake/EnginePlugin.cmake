@@ -9,8 +9,22 @@
 # what came later is hidden from it, and it runs in every host from there on; by default it is this
 # SDK's own version.
 #
+# engine_plugin_test(NAME PLUGIN target CASES file.pbtxt)
+#
+# A test of ctest: `engine plugin test` runs the cases of the file in the real host, which brings
+# LibTorch; for all tiers, nodes, resources and transforms.
+#
+# engine_plugin_test(NAME PLUGIN target SOURCES test.cc ...)
+#
+# A test program of engine/testing.hpp, with the plugin's sources compiled into it; for tier NONE,
+# since no LibTorch is linked.
+#
+# engine_plugin_check(NAME PLUGIN target)
+#
+# A test of ctest: `engine plugin check`, the conformance run.
+#
 # Uses ENGINE_PROTOC_GEN (target or path of protoc-gen-engine), ENGINE_SDK_PROTO_DIR,
-# ENGINE_SDK_VERSION_SCRIPT.
+# ENGINE_SDK_VERSION_SCRIPT, ENGINE_BINARY (target or path of engine).
 function(engine_plugin name)
   cmake_parse_arguments(arg "" "OPTIONS;TIER;ABI_TARGET;OUTPUT_DIR" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_TIER)
@@ -32,6 +46,7 @@ function(engine_plugin name)
     target_compile_definitions(
       ${name} PRIVATE "ENGINE_ABI_TARGET=ENGINE_ABI_VERSION(${CMAKE_MATCH_1}, ${CMAKE_MATCH_2})")
   endif()
+  set_target_properties(${name} PROPERTIES ENGINE_TIER ${arg_TIER})
   target_link_libraries(${name} PRIVATE engine_sdk ${arg_DEPS})
   target_link_options(${name} PRIVATE -Wl,--version-script=${ENGINE_SDK_VERSION_SCRIPT})
   set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${ENGINE_SDK_VERSION_SCRIPT})
@@ -81,4 +96,60 @@ function(engine_plugin name)
     target_sources(${name} PRIVATE ${out}/${name}/${base}.engine.hpp)
     target_include_directories(${name} PRIVATE ${out}/${name})
   endif()
+endfunction()
+
+# The command that runs the engine with these words, as a test.
+function(engine_plugin_run_ name)
+  if(TARGET ${ENGINE_BINARY})
+    set(binary $<TARGET_FILE:${ENGINE_BINARY}>)
+  else()
+    set(binary ${ENGINE_BINARY})
+  endif()
+  add_test(NAME ${name} COMMAND ${binary} ${ARGN})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()
+
+function(engine_plugin_test name)
+  cmake_parse_arguments(arg "" "PLUGIN;CASES" "SOURCES" ${ARGN})
+  if(NOT TARGET "${arg_PLUGIN}" OR (NOT arg_CASES AND NOT arg_SOURCES) OR (arg_CASES AND arg_SOURCES))
+    message(FATAL_ERROR "engine_plugin_test(${name}): it takes PLUGIN, a target of engine_plugin(), and "
+                        "either CASES or SOURCES")
+  endif()
+  if(arg_CASES)
+    get_filename_component(cases ${arg_CASES} ABSOLUTE)
+    engine_plugin_run_(${name} plugin test $<TARGET_FILE:${arg_PLUGIN}> ${cases})
+    return()
+  endif()
+  get_target_property(tier ${arg_PLUGIN} ENGINE_TIER)
+  if(NOT tier STREQUAL "NONE")
+    message(FATAL_ERROR "engine_plugin_test(${name}): ${arg_PLUGIN} is of tier ${tier}, and a test "
+                        "program has no LibTorch; give CASES, which the engine runs")
+  endif()
+  get_target_property(folder ${arg_PLUGIN} SOURCE_DIR)
+  get_target_property(sources ${arg_PLUGIN} SOURCES)
+  set(all ${arg_SOURCES})
+  foreach(source ${sources})
+    get_filename_component(source ${source} ABSOLUTE BASE_DIR ${folder})
+    list(APPEND all ${source})
+  endforeach()
+  find_package(Threads REQUIRED)
+  add_executable(${name} ${all})
+  # What is generated for the plugin is generated once.
+  add_dependencies(${name} ${arg_PLUGIN})
+  set_target_properties(${name} PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+  foreach(property INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
+    set_property(TARGET ${name} PROPERTY ${property} $<TARGET_PROPERTY:${arg_PLUGIN},${property}>)
+  endforeach()
+  target_link_libraries(${name} PRIVATE $<TARGET_PROPERTY:${arg_PLUGIN},LINK_LIBRARIES> engine_sdk
+                                        Threads::Threads)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 60)
+endfunction()
+
+function(engine_plugin_check name)
+  cmake_parse_arguments(arg "" "PLUGIN" "" ${ARGN})
+  if(NOT TARGET "${arg_PLUGIN}")
+    message(FATAL_ERROR "engine_plugin_check(${name}): it takes PLUGIN, a target of engine_plugin()")
+  endif()
+  engine_plugin_run_(${name} plugin check $<TARGET_FILE:${arg_PLUGIN}>)
 endfunction()

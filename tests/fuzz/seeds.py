@@ -35,6 +35,34 @@ tokenizer = {
 }
 put("tokenizer", "byte_level", json.dumps(tokenizer).encode() + b"\0Hello w\xc3\xb6rld")
 
+# Other steps of a tokenizer, one change each.
+for name, change in {
+    "digits": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]}},
+    "split": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": "\\s+|[^\\s]+"}, "behavior": "Isolated",
+         "invert": False},
+        {"type": "Split", "pattern": {"String": "lo"}, "behavior": "Removed", "invert": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]}},
+    "template": {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]},
+                 "post_processor": {"type": "Sequence", "processors": [
+                     {"type": "ByteLevel"},
+                     {"type": "TemplateProcessing",
+                      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                                 {"Sequence": {"id": "A", "type_id": 0}},
+                                 {"SpecialToken": {"id": "<s>", "type_id": 0}}],
+                      "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}}]}},
+    "merges": {"model": tokenizer["model"] | {
+        "merges": [["H", "e"], ["l", "l"]], "ignore_merges": True, "dropout": None,
+        "byte_fallback": False, "continuing_subword_prefix": "", "end_of_word_suffix": ""},
+        "added_tokens": [
+            {"id": 0, "content": "<s>", "special": True, "lstrip": True, "rstrip": True},
+            {"id": 1, "content": "</s>", "special": False, "single_word": True}]},
+}.items():
+    put("tokenizer", name, json.dumps(tokenizer | change).encode()
+        + b"\0<s> Hello </s> w\xc3\xb6rld He" + b"llo" * 20)
+
 tensors = {"a": ("F32", [2, 3], 24), "b": ("BF16", [4], 8), "c": ("I64", [1], 8)}
 header, end = {"__metadata__": {"format": "pt"}}, 0
 for name, (dtype, shape, size) in tensors.items():
@@ -42,6 +70,15 @@ for name, (dtype, shape, size) in tensors.items():
     end += size
 text = json.dumps(header).encode()
 put("safetensors", "three", struct.pack("<Q", len(text)) + text + bytes(end))
+# One tensor of each type, and one without elements.
+header, end = {}, 0
+for name, size in {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, "U32": 4,
+                   "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}.items():
+    header[name] = {"dtype": name, "shape": [1], "data_offsets": [end, end + size]}
+    end += size
+header["none"] = {"dtype": "F32", "shape": [0, 2], "data_offsets": [end, end]}
+text = json.dumps(header).encode()
+put("safetensors", "types", struct.pack("<Q", len(text)) + text + bytes(end))
 
 
 def gguf_string(s):
@@ -91,3 +128,88 @@ put("gguf", "llama", gguf({
     "tokenizer.ggml.tokens": vocab, "tokenizer.ggml.token_type": [3, 3] + [1] * 8,
     "tokenizer.ggml.merges": ["H e", "l l"], "tokenizer.ggml.bos_token_id": 0,
     "tokenizer.ggml.eos_token_id": 1}, shapes))
+# A value of each type of metadata, and a tensor of each type that is read.
+kinds = b"".join(gguf_string(f"k{kind}") + struct.pack("<I", kind) + raw for kind, raw in {
+    0: b"\1", 1: b"\xff", 2: b"\1\0", 3: b"\xff\xff", 4: bytes(4), 5: bytes(4), 6: bytes(4),
+    7: b"\1", 8: gguf_string("s"), 9: struct.pack("<IQ2f", 6, 2, 0, 1), 10: bytes(8),
+    11: b"\xff" * 8, 12: bytes(8)}.items())
+data, at = b"GGUF" + struct.pack("<IQQ", 2, 7, 14) + kinds, 0
+data += gguf_string("general.alignment") + struct.pack("<II", 4, 64)
+for kind, size in {0: 128, 1: 64, 2: 18, 3: 20, 8: 34, 28: 256, 30: 64}.items():
+    data += gguf_string(f"t{kind}") + struct.pack("<IQIQ", 1, 32, kind, at)
+    at += (size + 63) // 64 * 64
+put("gguf", "types", data + bytes(-len(data) % 64) + bytes(at))
+
+
+# A plugin as a linker writes it, cut down to what a reader looks at: one segment at address 0, so
+# that addresses are offsets.
+def elf(gnu_hash, tags=(), machine=62, kind=3):
+    names, strings = {}, b"\0"
+    for name in ["engine_plugin_v1", "other", "_init", "libc.so.6", "$ORIGIN/lib:/opt/lib"]:
+        names[name] = len(strings)
+        strings += name.encode() + b"\0"
+    manifest = struct.pack("<IIHHHH", 208, 0x6c506e45, 1, 0, 0, 0) + bytes(192)
+    parts, at = [], 64 + 2 * 56
+    def place(data):
+        nonlocal at
+        data += bytes(-len(data) % 8)
+        parts.append(data)
+        at += len(data)
+        return at - len(data)
+    manifest_at = place(manifest)
+    strings_at = place(strings)
+    symbols = bytes(24)
+    for name, where, info in [("libc.so.6", 0, 0x12), ("engine_plugin_v1", 1, 0x11),
+                              ("other", 1, 0x12), ("_init", 1, 0x12), ("other", 0xfff1, 0x11)]:
+        symbols += struct.pack("<IBBHQQ", names[name], info, 0, where, manifest_at, 208)
+    symbols_at = place(symbols)
+    count = len(symbols) // 24
+    if gnu_hash:
+        table = struct.pack("<4IQ2I", 2, 1, 1, 6, 0, 1, 3)
+        hash_at = place(table + struct.pack(f"<{count - 1}I", *[2 * i + (i in (1, 4))
+                                                                 for i in range(count - 1)]))
+    else:
+        hash_at = place(struct.pack("<2I", 1, count) + bytes(4 * (1 + count)))
+    dynamic = [(1, names["libc.so.6"]), (29, names["$ORIGIN/lib:/opt/lib"]), (5, strings_at),
+               (10, len(strings)), (6, symbols_at), (11, 24),
+               (0x6ffffef5 if gnu_hash else 4, hash_at), *tags, (0, 0)]
+    dynamic_at = place(b"".join(struct.pack("<QQ", *entry) for entry in dynamic))
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, at,
+                                                     0, 64, 56, 2, 64, 0, 0)
+    segments = struct.pack("<IIQQQQQQ", 1, 6, 0, 0, 0, at, at, 4096)
+    segments += struct.pack("<IIQQQQQQ", 2, 6, dynamic_at, dynamic_at, dynamic_at,
+                            16 * len(dynamic), 16 * len(dynamic), 8)
+    return head + segments + b"".join(parts)
+
+
+put("elf", "gnu_hash", elf(True))
+put("elf", "hash", elf(False))
+put("elf", "rpath", elf(True, [(15, 1), (21, 0)]))
+for machine in (3, 40, 183, 243, 21, 22, 8):
+    put("elf", f"machine_{machine}", elf(True, machine=machine)[:64])
+for kind in (1, 2, 4):
+    put("elf", f"type_{kind}", elf(True, kind=kind)[:64])
+put("elf", "lfs", b"version https://git-lfs.github.com/spec/v1\n")
+
+refusal = {"id": "com.acme.x", "version": "1.0.0", "because": "its ABI is newer",
+           "built_for": "ABI 2.0", "this_host": "ABI 1.0", "differs": "major", "fix": "update",
+           "kinds": ["a", "b"], "output": ["what(): no"]}
+put("scan_cache", "refusal", json.dumps(refusal).encode())
+put("scan_cache", "file", json.dumps({"format": 1, "files": {
+    "engine 1\n/proc/self/exe": {"state": "1@2.3", "put_at": 5},
+    "engine 1\n/none": {"state": "1@2.3 $ORIGIN -", "put_at": 6, "refused": refusal}}}).encode())
+
+
+def report(*events):
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+ready, done = {"ready": True}, {"file": 0, "done": True}
+put("scan_report", "good", report(ready, {"file": 0, "step": 0}, {"file": 0, "step": 3},
+                                  {"file": 0, "harmless": True}, done,
+                                  {"file": 1, "harmless": True}, {"file": 1, "done": True}))
+put("scan_report", "refused", report(ready, {"file": 0, "refused": refusal},
+                                     {"file": 0, "kinds": ["c"]}, done))
+put("scan_report", "crash", b"terminate called\n" + report(ready, {"file": 0, "step": 5}))
+put("scan_report", "silent", b"")
+put("scan_report", "never", b"no report\n")

@@ -1,6 +1,7 @@
 // A read-only memory map of one file. Owns the descriptor, which lives as long as the object, and
 // the mapping, which lives as long as the object or whoever keeps it. Invariant: data()[0, size())
-// is mapped and size() > 0.
+// is mapped and size() > 0. A file that shrinks nevertheless takes its last pages along: see
+// CheckUnchanged, and mapped_guard.h for who looks at them without asking.
 #ifndef ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
 #define ENGINE_MODEL_FORMATS_MAPPED_FILE_H_
 

@@ -1,11 +1,15 @@
 #include "engine/model/formats/safetensors.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 
 #include "engine/model/formats/checkpoint.h"
+#include "engine/model/formats/mapped_guard.h"
 #include "engine/model/formats/test_model.h"
 #include "nlohmann/json.hpp"
 
@@ -282,6 +286,54 @@ TEST_F(HfFolderTest, RefusesWhatItCannotRun) {
   EXPECT_REFUSED(Open(), "not part of the llama architecture");
   config_ = json::array();
   EXPECT_REFUSED(Open(), "not a JSON object");
+}
+
+// Weights are used where the file is mapped, without a question before each look.
+TEST(MappedFile, FileCutUnderAReaderEndsTheProgramWithItsName) {
+  const std::string words =
+      "error: '.*cut.gguf' was truncated while in use: it had 20000 bytes, "
+      "and byte 16384 can no longer be read";
+  TempPath path("_cut.gguf"), other("_other.gguf");
+  path.Write(std::string(20000, 'x'));
+  other.Write(std::string(20000, 'x'));
+  const auto look = [&](bool open, uint64_t at) {
+    ExitOnCutFile(7);
+    path.Write(std::string(20000, 'x'));
+    std::unique_ptr<MappedFile> file, second;
+    std::shared_ptr<const void> mapping;
+    if (!MappedFile::Open(other.str(), &second).ok() || !MappedFile::Open(path.str(), &file).ok()) {
+      std::_Exit(1);
+    }
+    second.reset();  // its entry is free again
+    const volatile uint8_t* bytes = file->data();
+    mapping = file->mapping();
+    if (!open) file.reset();
+    if (truncate(path.str().c_str(), 100) != 0) std::_Exit(1);
+    std::_Exit(bytes[at] == 'x' ? 3 : 4);
+  };
+  EXPECT_EXIT(look(true, 16384), ::testing::ExitedWithCode(7), words);
+  EXPECT_EXIT(look(false, 16384), ::testing::ExitedWithCode(7), words);
+  EXPECT_EXIT(look(true, 50), ::testing::ExitedWithCode(3), "");
+}
+
+TEST(MappedFile, OtherBusErrorsEndTheProgramAsEver) {
+  EXPECT_EXIT(
+      {
+        ExitOnCutFile(7);
+        raise(SIGBUS);
+      },
+      ::testing::KilledBySignal(SIGBUS), "");
+  TempPath path;
+  path.Write(std::string(5000, 'x'));
+  EXPECT_EXIT(
+      {
+        ExitOnCutFile(7);
+        const int fd = open(path.str().c_str(), O_RDONLY);
+        const auto* bytes = static_cast<const volatile uint8_t*>(
+            mmap(nullptr, 5000, PROT_READ, MAP_PRIVATE, fd, 0));
+        if (truncate(path.str().c_str(), 0) != 0 || bytes[0] != 0) std::_Exit(1);
+      },
+      ::testing::KilledBySignal(SIGBUS), "");
 }
 
 TEST(MappedFile, DropsPagesAndKeepsTheContent) {
