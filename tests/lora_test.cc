@@ -484,8 +484,7 @@ TEST_F(Lora, AdaptersThatMeanSomethingElseAreRefused) {
     json value;
     const char* words;
   } cases[] = {
-      {"bias", "all", "bias is \"all\""},
-      {"bias", "lora_only", "only \"none\" is supported"},
+      {"bias", "some", "bias is \"some\""},
       {"lora_bias", true, "lora_bias is true"},
       {"fan_in_fan_out", true, "fan_in_fan_out is true"},
       {"layer_replication", json::array({json::array({0, 1})}), "layer_replication is set"},
@@ -508,8 +507,12 @@ TEST_F(Lora, AdaptersThatMeanSomethingElseAreRefused) {
   fine["layer_replication"] = nullptr;
   fine["target_parameters"] = json::array();
   fine["megatron_config"] = json::object();
-  std::ofstream(path) << fine;
-  Good(Refused(Adapter("adapter")));
+  // Of linears without biases all biases, or those beside a branch, are none.
+  for (const char* bias : {"none", "all", "lora_only"}) {
+    fine["bias"] = bias;
+    std::ofstream(path) << fine;
+    Good(Refused(Adapter("adapter")));
+  }
 }
 
 }  // namespace

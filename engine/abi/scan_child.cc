@@ -81,6 +81,10 @@ void RunScanChild(int fd, const std::vector<std::string>& files,
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit none = {0, 0};
   setrlimit(RLIMIT_CORE, &none);
+  // The signal itself tells what happened; a handler, a sanitizer's for instance, would exit.
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) {
+    signal(number, SIG_DFL);
+  }
   const Reporter reporter(fd);
   reporter.Tell(json{{"ready", true}});
   for (size_t i = 0; i < files.size(); ++i) {

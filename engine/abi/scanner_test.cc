@@ -22,10 +22,7 @@ using Kind = Verdict::Kind;
 
 class ScannerTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    setenv("ASAN_OPTIONS", "handle_segv=0:handle_abort=0", /*overwrite=*/0);
-    descriptors_ = testing::OpenDescriptors();
-  }
+  void SetUp() override { descriptors_ = testing::OpenDescriptors(); }
   void TearDown() override {
     EXPECT_FALSE(testing::HasChildren());
     EXPECT_EQ(testing::OpenDescriptors(), descriptors_);

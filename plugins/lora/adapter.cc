@@ -40,9 +40,12 @@ std::string Unknown(const nlohmann::json& config) {
       return std::string(key) + " is set, which is not supported";
     }
   }
-  if (config.contains("bias") && config["bias"] != "none") {
+  // The linears of this family have no biases, so whichever were to train, there are none; a bias
+  // in the file is a tensor that fits no linear.
+  if (config.contains("bias") && config["bias"] != "none" && config["bias"] != "all" &&
+      config["bias"] != "lora_only") {
     return "bias is " + config["bias"].dump().substr(0, 100) +
-           "; the linears here have none to train: only \"none\" is supported";
+           "; it can be \"none\", \"all\" or \"lora_only\"";
   }
   return "";
 }

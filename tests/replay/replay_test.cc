@@ -76,15 +76,16 @@ void SquaresAddUp(const std::string& file) {
   const std::string text = R"(
     resource { name: "tally" replay_tally { start: 1000 } }
     node { name: "numbers" replay_numbers { count: 10 } out: "numbers" }
-    node { name: "a" replay_square { how: CALL refused: "3" } in: "numbers" out: "a" }
-    node { name: "b" replay_square { how: TASKS } in: "numbers" out: "b" }
-    node { name: "c" replay_square { how: LATER } in: "numbers" out: "c" }
+    node { name: "a" replay_square { how: CALL refused: "3" } in: "NUMBER:numbers" out: "SQUARE:a" out: "SAME:same" }
+    node { name: "b" replay_square { how: TASKS } in: "NUMBER:numbers" out: "SQUARE:b" }
+    node { name: "c" replay_square { how: LATER } in: "NUMBER:numbers" out: "SQUARE:c" }
     node { name: "sum" replay_collect { path: ")" +
-                           result + R"(" } use: "tally"
-           in: "NUMBER:a" in: "NUMBER:b" in: "NUMBER:c" }
+                           result + R"(" } use: "TALLY:tally"
+           in: "NUMBER:a" in: "NUMBER:b" in: "NUMBER:c" in: "NUMBER:same" }
   )";
-  // 0 to 9 squared is 285; the first leaves 9 out and fails once.
-  EXPECT_EQ(Run(text, result), "sum 1846 failures 1");
+  // 0 to 9 squared is 285, three times; the first leaves 9 out, and fails on both of its outputs.
+  // The numbers themselves are 45, without 3.
+  EXPECT_EQ(Run(text, result), "sum 1888 failures 2");
   EXPECT_NE(runtime::RenderMetrics().find("engine_replay_squares_total "), std::string::npos)
       << runtime::RenderMetrics();
   std::filesystem::remove(result);

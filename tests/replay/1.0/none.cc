@@ -72,7 +72,11 @@ struct Square : engine::Node {
   ENGINE_NODE("replay_square", "Squares numbers.", .max_in_flight = 4)
   ENGINE_OPTIONS(SquareOptions)
   engine::In<engine_text> in{this, {.name = "NUMBER", .doc = "A number."}};
+  engine::In<engine_text> sign{
+      this, {.name = "SIGN", .doc = "Turns the square round.", .flags = ENGINE_PORT_OPTIONAL}};
   engine::Out<engine_text> out{this, {.name = "SQUARE", .doc = "Its square."}};
+  engine::Out<engine_text> same{
+      this, {.name = "SAME", .doc = "The number itself.", .flags = ENGINE_PORT_OPTIONAL}};
 
   Status Open(engine::Call&) override {
     ENGINE_RETURN_IF_ERROR(Status(engine::ThisHost().metrics->get(
@@ -92,7 +96,12 @@ struct Square : engine::Node {
     if (options.has_refused && options.refused == View(in.Get(call)->text)) {
       return Error(ENGINE_OUT_OF_RANGE, "the number ", value, " is refused");
     }
+    if (sign.Get(call) != nullptr) value = -value;
     engine::ThisHost().metrics->add(squares_, 1);
+    // The packet that came, once more: it is shared, not copied.
+    auto* came = const_cast<engine_packet*>(in.Raw(call));
+    engine::ThisHost().nodes->packet_retain(came);
+    ENGINE_RETURN_IF_ERROR(call.Emit(same.index(), engine::Packet(came)));
     if (options.how == SquareOptions::How::CALL) return out.Emit(call, MakeText(value * value));
     if (options.how == SquareOptions::How::TASKS) return Parallel(call, value);
     return Later(call, value);
@@ -155,11 +164,13 @@ struct Collect : engine::Node {
   engine::In<engine_text> in{
       this,
       {.name = "NUMBER", .doc = "Numbers.", .flags = ENGINE_PORT_ERRORS | ENGINE_PORT_REPEATED}};
+  engine::Use<Tally> other{this, "replay.Other/1", {.name = "OTHER", .optional = true}};
   engine::Use<Tally> tally{this, "replay.Tally/1", {.name = "TALLY", .mutates = true}};
 
   Status Process(engine::Call& call) override {
     Tally* to = tally.Get(call);
     if (to == nullptr) return Error(ENGINE_INTERNAL, "there is no tally");
+    if (other.Get(call) != nullptr) return Error(ENGINE_INTERNAL, "there is another tally");
     if (const engine_error_payload* failure = in.Failure(call)) {
       if (failure->code != ENGINE_OUT_OF_RANGE) return Error(ENGINE_INTERNAL, "another failure");
       ++to->failures;
