@@ -16,7 +16,7 @@ STORM_ROADS ?= avx2 avx512
 # Seconds that the soak runs.
 SOAK_SECONDS ?= 1200
 
-.PHONY: build help setup demo test parity bench bench-generate asan tsan second-torch two-compilers fuzz soak storm format install clean
+.PHONY: build reference help setup demo test parity bench bench-generate asan tsan second-torch two-compilers fuzz fuzz-coverage fuzz-planted fuzz-corpus soak storm format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -34,9 +34,13 @@ help:
 	@echo 'make second-torch   plugins built for LibTorch 2.13 on a later one'
 	@echo 'make two-compilers  plugins built by clang in this host'
 	@echo 'make fuzz         libFuzzer on all readers of foreign files (FUZZ_SECONDS=60 each)'
+	@echo 'make fuzz-coverage  which part of the readers the committed corpora take'
+	@echo 'make fuzz-planted   that the fuzzers find a bug planted in each reader'
+	@echo 'make fuzz-corpus    write the committed corpora anew from what was found'
 	@echo 'make storm        the real model among random neighbours, to the bit (STORM_PROMPTS=100)'
 	@echo 'make soak         random serving, watched (SOAK_SECONDS=1200)'
 	@echo 'make bench-serving  serving, beside llama.cpp with LLAMA=FOLDER of its binaries; see bench/bench.mk'
+	@echo 'make reference    docs/reference anew, from what the plugins say of themselves'
 	@echo 'make format       clang-format on all sources'
 	@echo 'make install      to PREFIX=$(PREFIX)'
 	@echo 'make clean        remove what these targets built'
@@ -104,6 +108,15 @@ two-compilers: build
 fuzz: setup
 	@tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(JOBS)
 
+fuzz-coverage: setup
+	@tests/fuzz/coverage.sh build-fuzz-coverage $(JOBS)
+
+fuzz-planted: setup
+	@tests/fuzz/planted.sh build-fuzz $(JOBS)
+
+fuzz-corpus: setup
+	@tests/fuzz/corpus.sh build-fuzz $(JOBS)
+
 # The real model in a storm of at least 100 prompts, every format, on each road the machine has.
 storm: build
 	@for road in $(STORM_ROADS); do \
@@ -113,6 +126,9 @@ storm: build
 soak: build
 	@$(BUILD)/tests/soak $(SOAK_SECONDS)
 
+reference: build
+	@env -u ENGINE_PLUGIN_PATH $(BUILD)/bin/engine inspect --pages docs/reference
+
 format:
 	@command -v clang-format-14 >/dev/null || { echo 'run: apt-get install clang-format-14' >&2; exit 1; }
 	@git ls-files '*.cc' '*.h' '*.hpp' | xargs clang-format-14 -i
@@ -121,4 +137,4 @@ install: build
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-second-torch
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz build-fuzz-coverage build-second-torch

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <sstream>
 
 #include "engine/graph/schema.h"
 #include "engine/model/maker.h"
@@ -58,6 +59,15 @@ class KindsBody : public ChildBody {
   std::vector<const abi::Kind*> kinds_;
 };
 
+std::string LinesOf(const std::string& text, int begin, int end) {
+  std::istringstream in(text);
+  std::string out, line;
+  for (int at = 1; std::getline(in, line) && at < end; ++at) {
+    if (at >= begin) out += line + "\n";
+  }
+  return out;
+}
+
 enum Counter { kAccepted, kRefused, kKinds, kWrong };
 
 // Bytes go straight to create(), as if there were no checker before it.
@@ -75,6 +85,8 @@ class CreateBody : public KindsBody {
     const abi::Kind* kind = KindOf(i);
     if (kind == nullptr) return;
     if (i % per_kind_ == 0) notes->counts[kKinds] = notes->counts[kKinds] + 1;
+    // Reading a model takes ten thousand times as long as reading options.
+    if (BuiltPlugins().Source(kind->name) == nullptr && i % 50 != 0) return;
     RandomOptions random(OptionsOf(*kind), i);
     const std::string bytes = random.MakeWire();
     const Status status = Create(*kind, bytes);
@@ -112,7 +124,8 @@ class CreateBody : public KindsBody {
     return Status();
   }
 
-  // The host's own kind; its path, the first field, is that of a model in every other case.
+  // The host's own kind, which reads a model and draws its weights; its path, the first field, is
+  // that of a model in every other case.
   Status Load(const abi::Kind& kind, std::string bytes) {
     if (bytes.size() % 2 == 0) bytes += std::string("\x0a\x03toy");
     graph::PlanResource resource;
@@ -130,7 +143,7 @@ class CreateBody : public KindsBody {
 // A text with one block a case, so that one reading checks many.
 class CheckBody : public KindsBody {
  public:
-  static constexpr uint64_t kBlocks = 50;
+  static constexpr uint64_t kBlocks = 200;
   using KindsBody::KindsBody;
 
   void Case(uint64_t i, ChildNotes* notes) override {
@@ -138,11 +151,12 @@ class CheckBody : public KindsBody {
     if (kind == nullptr) return;
     if (i % per_kind_ == 0) notes->counts[kKinds] = notes->counts[kKinds] + 1;
     struct Place {
-      int begin, end;
-      bool wrong;
+      int begin = 0, end = 0;
+      bool wrong = false;
     };
     std::vector<Place> places;
     std::string text;
+    bool deep = false;
     int line = 1;
     for (uint64_t k = 0; k < kBlocks; ++k) {
       RandomOptions random(OptionsOf(*kind), i * kBlocks + k);
@@ -152,7 +166,10 @@ class CheckBody : public KindsBody {
                                 std::to_string(k) + "\" " + kind->name + " {" + options.block +
                                 " } }\n";
       const auto lines = static_cast<int>(std::count(block.begin(), block.end(), '\n'));
-      places.push_back({line, line + lines, options.wrong});
+      // The first that ends the reading is told alone.
+      if (options.deep && !deep) places.clear();
+      if (!deep) places.push_back({line, line + lines, options.wrong});
+      deep = deep || options.deep;
       line += lines;
       text += block;
     }
@@ -166,14 +183,16 @@ class CheckBody : public KindsBody {
         return Fail(notes, "an error without a place: " + graph::Render(d));
       }
     }
+    if (deep) places.resize(1);
+    notes->counts[kRefused] = notes->counts[kRefused] + kBlocks - places.size();
     for (const Place& place : places) {
       const auto told = [&](const graph::Diagnostic& d) {
         return d.severity == graph::Severity::kError && d.line >= place.begin && d.line < place.end;
       };
       const bool any = std::any_of(diagnostics.begin(), diagnostics.end(), told);
       if (place.wrong && !any) {
-        return Fail(notes, "nothing is told of the block at line " + std::to_string(place.begin) +
-                               ":\n" + text.substr(0, 3000));
+        return Fail(notes, "nothing is told of line " + std::to_string(place.begin) + ":\n" +
+                               LinesOf(text, place.begin, place.end));
       }
       notes->counts[any ? kRefused : kAccepted] = notes->counts[any ? kRefused : kAccepted] + 1;
       notes->counts[kWrong] = notes->counts[kWrong] + place.wrong;
@@ -191,7 +210,8 @@ void ExpectSound(const char* what, const ChildNotes& notes, uint64_t cases) {
       static_cast<unsigned long long>(notes.counts[kWrong]),
       static_cast<double>(notes.rss_peak - notes.rss_begin) / 1048576);
   EXPECT_GE(notes.counts[kKinds], 20u);
-  EXPECT_GE(notes.counts[kAccepted] + notes.counts[kRefused], cases * notes.counts[kKinds]);
+  // All but one kind of the host's own, of which some are enough.
+  EXPECT_GE(notes.counts[kAccepted] + notes.counts[kRefused], cases * (notes.counts[kKinds] - 1));
   EXPECT_GT(notes.counts[kAccepted], 0u);
   EXPECT_GT(notes.counts[kRefused], 0u);
   EXPECT_LT(notes.rss_peak - notes.rss_begin, uint64_t{1} << 30);
@@ -204,7 +224,7 @@ TEST(HostileOptions, CreateAcceptsOrSaysWhy) {
 }
 
 TEST(HostileOptions, CheckerAcceptsOrSaysWhere) {
-  const auto texts = static_cast<uint64_t>(std::max(1.0, 10 * TestScale()));
+  const auto texts = static_cast<uint64_t>(std::max(1.0, 50 * TestScale()));
   CheckBody body(texts);
   ExpectSound("checker", RunWatched(&body, body.count(), 60), texts * CheckBody::kBlocks);
 }

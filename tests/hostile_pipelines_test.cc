@@ -61,7 +61,7 @@ std::vector<std::string> Lines(const std::string& text) {
 
 std::string Mutated(const std::string& text, std::mt19937* random) {
   const auto below = [&](size_t n) { return n == 0 ? 0 : (*random)() % n; };
-  const unsigned how = (*random)() % 7;
+  const size_t how = (*random)() % 7;
   if (how == 0 || how == 1) {  // lines change places, or one comes again
     std::vector<std::string> lines = Lines(text);
     if (lines.empty()) return text;
@@ -141,7 +141,7 @@ class PipelineBody : public ChildBody {
     if (texts_.empty()) texts_ = ShippedTexts();
     std::mt19937 random(static_cast<uint32_t>(i) * 2654435761u + 1);
     std::string text = texts_[i % texts_.size()];
-    for (unsigned k = 0, n = 1 + random() % 3; k < n; ++k) text = Mutated(text, &random);
+    for (size_t k = 0, n = 1 + random() % 3; k < n; ++k) text = Mutated(text, &random);
     return text;
   }
 

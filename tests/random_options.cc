@@ -226,8 +226,8 @@ void RandomOptions::AddText(const pb::Descriptor& type, int depth, Text* out) {
 RandomOptions::Text RandomOptions::MakeText() {
   Text out;
   AddText(type_, 0, &out);
-  if (random_() % 500 == 0) {  // deep
-    out.wrong = true;
+  if (random_() % 5000 == 0) {
+    out.wrong = out.deep = true;
     for (int i = 0; i < 300; ++i) out.block += " deep {";
     out.block += std::string(300, '}');
   }

@@ -23,6 +23,7 @@ class RandomOptions {
   struct Text {
     std::string block;   // what stands between the braces, in one or more lines
     bool wrong = false;  // holds something that no schema allows
+    bool deep = false;   // deeper than the language allows, which ends the reading
   };
   Text MakeText();
   // The message in protobuf's wire format, or bytes that pretend to be it.

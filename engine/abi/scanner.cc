@@ -204,7 +204,8 @@ class Child {
     if (lines_.size() > kMostLine) lines_.clear();  // not the child's
   }
 
-  // A plugin could write into the report too: what does not fit is not taken.
+  // A plugin could write into the report too: what does not fit is not taken. A file is done when
+  // there is a verdict on it.
   void Take(const json& event) {
     if (!event.is_object()) return;
     if (event.contains("ready")) {

@@ -1,7 +1,10 @@
 // The commands that read and tell: check, explain, graph, schema, inspect.
 #include "engine/cli/commands.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "engine/graph/explain.h"
@@ -98,6 +101,44 @@ int InspectCommand(const std::string& what) {
     return kBadInput;
   }
   Print(text);
+  return kOk;
+}
+
+int InspectMarkdownCommand(const std::string& what, const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::unique_ptr<graph::Schema> schema;
+  Status status = graph::Schema::Build(TheRegistry().index(), {}, &schema);
+  std::string text;
+  if (status.ok() && folder.empty()) status = graph::InspectMarkdown(*schema, what, &text);
+  if (status.ok() && !folder.empty() && !what.empty()) {
+    status = Error(ENGINE_INVALID_ARGUMENT, "--pages writes the pages of all plugins; leave '",
+                   what, "' out");
+  }
+  if (status.ok() && !folder.empty()) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    const auto pages = graph::ReferencePages(*schema);
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+      const std::string name = entry.path().filename().string();
+      const bool made = std::any_of(pages.begin(), pages.end(),
+                                    [&](const auto& page) { return page.first == name; });
+      if (!made && entry.path().extension() == ".md") fs::remove(entry.path(), error);
+    }
+    for (const auto& [name, page] : pages) {
+      std::ofstream out(folder + "/" + name);
+      out << page;
+      out.close();
+      if (!out) {
+        status = Error(ENGINE_UNAVAILABLE, "file ", folder, "/", name, " cannot be written");
+        break;
+      }
+    }
+  }
+  if (!status.ok()) {
+    PrintStatus(status);
+    return kBadInput;
+  }
+  if (folder.empty()) Print(text);
   return kOk;
 }
 

@@ -25,7 +25,31 @@ int ExplainCommand(const PipelineArgs& args);
 int GraphCommand(const PipelineArgs& args, const std::string& format);
 int SchemaCommand(const std::string& file);
 int InspectCommand(const std::string& what);
+// The manual as pages of Markdown, one a plugin, written to `folder`; pages there that are no
+// longer made are removed. Empty: all on standard output.
+int InspectMarkdownCommand(const std::string& what, const std::string& folder);
 int PluginListCommand(bool why, bool as_json);
+
+struct PluginNewArgs {
+  std::string name;
+  std::string kind = "node";
+  std::string tier;  // empty: by the kind
+  std::string dir;   // empty: the name
+};
+int PluginNewCommand(const PluginNewArgs& args);
+struct PluginTestArgs {
+  std::string plugin, cases;
+  std::string only;  // cases whose names hold it
+};
+int PluginTestCommand(const PluginTestArgs& args);
+struct PluginCheckArgs {
+  std::string plugin;
+  uint64_t seed = 1;
+  int messages = 1000;
+  int limit_s = 60;
+  bool json = false;
+};
+int PluginCheckCommand(const PluginCheckArgs& args);
 // The scanner's child: see engine/abi/scan_child.h. Does not return.
 int PluginScanCommand(int fd, const std::vector<std::string>& files);
 

@@ -117,7 +117,14 @@ int main(int argc, char** argv) {
   std::string what;
   CLI::App* inspect_app = app.add_subcommand("inspect", "The manual of plugins, kinds and options");
   inspect_app->add_option("what", what, "PLUGIN, KIND or KIND.option; all when left out");
-  inspect_app->callback([&] { exit_code = InspectCommand(what); });
+  bool markdown = false;
+  std::string pages;
+  inspect_app->add_flag("--markdown", markdown, "As Markdown");
+  inspect_app->add_option("--pages", pages, "Write a Markdown page for each plugin to this folder");
+  inspect_app->callback([&] {
+    exit_code =
+        markdown || !pages.empty() ? InspectMarkdownCommand(what, pages) : InspectCommand(what);
+  });
 
   CLI::App* plugin_app = app.add_subcommand("plugin", "Plugins");
   plugin_app->require_subcommand(1);
@@ -127,6 +134,35 @@ int main(int argc, char** argv) {
   bool list_json = false;
   list_app->add_flag("--json", list_json, "One JSON object on standard output");
   list_app->callback([&] { exit_code = PluginListCommand(why, list_json); });
+
+  PluginNewArgs plugin_new;
+  CLI::App* new_app = plugin_app->add_subcommand("new", "Write a plugin's project to begin with");
+  new_app->add_option("name", plugin_new.name, "Name of the kind and of the project")->required();
+  new_app->add_option("--kind", plugin_new.kind, "node, transform or resource; node when left out");
+  new_app->add_option("--tier", plugin_new.tier,
+                      "NONE, STABLE or NATIVE: how it touches tensors; NONE when left out, STABLE "
+                      "for a transform");
+  new_app->add_option("--dir", plugin_new.dir, "Folder of the project; NAME when left out");
+  new_app->callback([&] { exit_code = PluginNewCommand(plugin_new); });
+
+  PluginTestArgs plugin_test;
+  CLI::App* test_app = plugin_app->add_subcommand("test", "Run the cases of a plugin's author");
+  test_app->add_option("plugin", plugin_test.plugin, "The plugin's file")->required();
+  test_app->add_option("cases", plugin_test.cases, "File of cases (.pbtxt)")->required();
+  test_app->add_option("only", plugin_test.only, "Cases whose names hold this");
+  test_app->callback([&] { exit_code = PluginTestCommand(plugin_test); });
+
+  PluginCheckArgs plugin_check;
+  CLI::App* conform_app =
+      plugin_app->add_subcommand("check", "Whether a plugin keeps the contract of the SDK");
+  conform_app->add_option("plugin", plugin_check.plugin, "The plugin's file")->required();
+  conform_app->add_option("--seed", plugin_check.seed, "Of the random options");
+  conform_app->add_option("--messages", plugin_check.messages, "Random options for each kind")
+      ->check(CLI::Range(1, 1000000));
+  conform_app->add_option("--limit", plugin_check.limit_s, "Seconds that one check may take")
+      ->check(CLI::Range(1, 86400));
+  conform_app->add_flag("--json", plugin_check.json, "One JSON object on standard output");
+  conform_app->callback([&] { exit_code = PluginCheckCommand(plugin_check); });
 
   // Run by the engine itself; see engine/abi/scanner.h.
   int scan_fd = 1;

@@ -112,7 +112,7 @@ class Annotated {
             .Hint("write a number with a unit, such as \"512MiB\" or \"1.5GiB\"");
       }
       std::error_code error;
-      if (a.existing_path && work_->check_paths && !text.empty() &&
+      if (a.existing_path && work_->check_paths && !text.empty() && text != "-" &&
           !std::filesystem::exists(text, error)) {
         Error(at, "there is no file or folder " + Quote(text))
             .Hint("looked for in " + std::filesystem::current_path(error).string());

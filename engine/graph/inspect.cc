@@ -5,19 +5,18 @@
 #include <sstream>
 
 #include "engine/graph/explain.h"
+#include "engine/graph/inspect_parts.h"
 #include "engine/graph/suggest.h"
 
 namespace engine::graph {
 
 namespace pb = google::protobuf;
+using Field = pb::FieldDescriptor;
 
 namespace {
 
-using Field = pb::FieldDescriptor;
-
-// The comment before an element, one line each, without the leading space.
 template <typename Descriptor>
-std::vector<std::string> Comment(const Descriptor& descriptor) {
+std::vector<std::string> CommentOf(const Descriptor& descriptor) {
   pb::SourceLocation place;
   std::vector<std::string> lines;
   if (!descriptor.GetSourceLocation(&place)) return lines;
@@ -29,12 +28,18 @@ std::vector<std::string> Comment(const Descriptor& descriptor) {
   return lines;
 }
 
+}  // namespace
+
+std::vector<std::string> Comment(const pb::Descriptor& message) { return CommentOf(message); }
+std::vector<std::string> Comment(const Field& field) { return CommentOf(field); }
+std::vector<std::string> Comment(const pb::EnumValueDescriptor& value) { return CommentOf(value); }
+
 std::string FirstSentence(const std::string& doc) {
   const size_t end = doc.find(". ");
   return end == std::string::npos ? doc : doc.substr(0, end + 1);
 }
 
-std::string TypeOf(const Field& field) {
+std::string OptionType(const Field& field) {
   std::string type;
   switch (field.cpp_type()) {
     case Field::CPPTYPE_STRING:
@@ -59,7 +64,7 @@ std::string TypeOf(const Field& field) {
   return field.is_repeated() ? "list of " + type : type;
 }
 
-std::string DefaultOf(const Field& field) {
+std::string OptionDefault(const Field& field) {
   if (!field.has_default_value()) return "";
   if (field.cpp_type() == Field::CPPTYPE_ENUM) return field.default_value_enum()->name();
   if (field.cpp_type() == Field::CPPTYPE_STRING) return Quote(field.default_value_string());
@@ -83,9 +88,11 @@ std::string DefaultOf(const Field& field) {
   }
 }
 
+namespace {
+
 void Option(const Field& field, const std::string& indent, int depth, std::ostream& out) {
-  out << indent << field.name() << ": " << TypeOf(field);
-  if (std::string value = DefaultOf(field); !value.empty()) out << ", default " << value;
+  out << indent << field.name() << ": " << OptionType(field);
+  if (std::string value = OptionDefault(field); !value.empty()) out << ", default " << value;
   const std::string limits = DescribeAnnotations(AnnotationsOf(field));
   if (!limits.empty()) out << ", " << limits;
   out << "\n";
@@ -123,7 +130,8 @@ void Ports(const char* title, const char* none, const std::vector<abi::Port>& po
   }
 }
 
-// A line that can be pasted into a pipeline.
+}  // namespace
+
 std::string Example(const abi::Kind& kind) {
   const bool node = kind.role == abi::Role::kNode;
   std::string line = std::string(node ? "node" : "resource") + " { name: \"my_" + kind.name + "\"";
@@ -152,6 +160,8 @@ const char* EmissionWords(abi::Emission emission) {
   }
   return "";
 }
+
+namespace {
 
 void InspectKind(const Schema& schema, const abi::Kind& kind, std::ostream& out) {
   const char* role = kind.role == abi::Role::kNode       ? "node"

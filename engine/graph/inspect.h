@@ -5,6 +5,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "engine/abi/kind.h"
 #include "engine/graph/schema.h"
@@ -14,6 +16,12 @@ namespace engine::graph {
 // `what` is empty (a list of all plugins and kinds), the id of a plugin, a kind, or KIND.option
 // with further '.' for options inside of options. Fails on anything else, with the nearest name.
 Status Inspect(const Schema& schema, std::string_view what, std::string* text);
+
+// The same as Markdown: all plugins, one of them, or a kind.
+Status InspectMarkdown(const Schema& schema, std::string_view what, std::string* text);
+
+// File names and texts of the reference: a page for each plugin, and README.md with all kinds.
+std::vector<std::pair<std::string, std::string>> ReferencePages(const Schema& schema);
 
 }  // namespace engine::graph
 

@@ -10,14 +10,18 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string Of(const std::string& what) {
+const Schema& Fakes() {
   static std::unique_ptr<Schema>* schema = [] {
     auto* s = new std::unique_ptr<Schema>;
     EXPECT_TRUE(Schema::Build(testing::FakeKinds(), {}, s).ok());
     return s;
   }();
+  return **schema;
+}
+
+std::string Of(const std::string& what) {
   std::string text;
-  Status status = Inspect(**schema, what, &text);
+  const Status status = Inspect(Fakes(), what, &text);
   return status.ok() ? text : "error: " + std::string(status.message());
 }
 
@@ -45,6 +49,26 @@ TEST(Inspect, Kind) {
 TEST(Inspect, PluginAndList) {
   EXPECT_THAT(Of("engine.kv_cache"), HasSubstr("kinds\n  kv_cache  The kv_cache of tests."));
   EXPECT_THAT(Of(""), HasSubstr("engine.int8 1.4.2"));
+}
+
+TEST(Inspect, Markdown) {
+  std::string text;
+  ASSERT_TRUE(InspectMarkdown(Fakes(), "batcher", &text).ok());
+  EXPECT_THAT(text, HasSubstr("## batcher\n\nNode. "));
+  EXPECT_THAT(text, HasSubstr("| `max_batch` | whole number | `16` | 1 to 512 sequences |"));
+  EXPECT_THAT(text, HasSubstr("| `fairness.strict` |"));
+  EXPECT_FALSE(InspectMarkdown(Fakes(), "kv_cahe", &text).ok());
+}
+
+TEST(Inspect, ReferenceHasAPageForEachPluginAndARowForEachKind) {
+  const auto pages = ReferencePages(Fakes());
+  EXPECT_EQ(pages.size(), Fakes().index().plugins.size() + 1);
+  for (const auto& [name, page] : pages) {
+    if (name != "README.md") continue;
+    for (const auto& [kind, each] : Fakes().index().kinds) {
+      EXPECT_THAT(page, HasSubstr("| [`" + kind + "`](" + each.plugin + ".md#" + kind + ") |"));
+    }
+  }
 }
 
 TEST(Inspect, UnknownNames) {

@@ -171,8 +171,8 @@ Status Maker::Load(const graph::PlanResource& resource, bool check_memory,
   ENGINE_RETURN_IF_ERROR(OpenCheckpoint(path, &base->checkpoint));
   if (options.has_random) {
     const auto& r = options.random;
-    const RandomModel how = {r.hidden, r.blocks,  r.heads, r.kv_heads,
-                             r.mlp,    r.context, r.seed,  r.deviation};
+    const RandomModel how = {r.hidden,  r.blocks, r.heads,     r.kv_heads,   r.mlp,
+                             r.context, r.seed,   r.deviation, MemoryLimit()};
     ENGINE_RETURN_IF_ERROR(
         MakeRandomCheckpoint(std::move(base->checkpoint), how, &base->checkpoint));
   }

@@ -16,8 +16,8 @@ class CallAccess {
   static bool Cancelled(const engine_call* call) {
     return call->run != nullptr && call->run->cancelled_.load(std::memory_order_relaxed);
   }
-  static size_t Outputs(const engine_call* call) {
-    return call->run->spec_.nodes[call->node].outputs.size();
+  static const std::vector<OutputSpec>& Outputs(const engine_call* call) {
+    return call->run->spec_.nodes[call->node].outputs;
   }
   static std::string Name(const engine_call* call) {
     return call->run == nullptr ? "a node"
@@ -62,9 +62,15 @@ engine_status* Emit(engine_call* call, uint32_t port, engine_packet* packet, uin
     if (call->control) {
       return Error(ENGINE_FAILED_PRECONDITION, "emit: only process may emit, not open or close");
     }
-    const size_t outputs = CallAccess::Outputs(call);
-    if (port >= outputs) {
-      return Error(ENGINE_OUT_OF_RANGE, "emit: output ", port, " of ", outputs);
+    const std::vector<OutputSpec>& outputs = CallAccess::Outputs(call);
+    if (port >= outputs.size()) {
+      return Error(ENGINE_OUT_OF_RANGE, "emit: output ", port, " of ", outputs.size());
+    }
+    // Whoever receives it reads it as what the contract says.
+    const std::string& type = outputs[port].type;
+    if (!type.empty() && View(packet->type) != type) {
+      return Error(ENGINE_INVALID_ARGUMENT, "emit: output ", outputs[port].name, " gives ", type,
+                   ", and the packet is a ", View(packet->type));
     }
     call->emitted.push_back({port, group, std::move(owned)});
     return Status();

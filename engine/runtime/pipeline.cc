@@ -58,7 +58,9 @@ Status Pipeline::MakeNode(const graph::PlanNode& node, const abi::Registry& regi
     }
     spec->inputs.push_back(std::move(input));
   }
-  for (const abi::Port& port : kind.outputs) spec->outputs.push_back({port.name, {}});
+  for (const abi::Port& port : kind.outputs) {
+    spec->outputs.push_back({port.name, port.type == "*" ? "" : port.type, {}});
+  }
   for (int use : node.uses) {
     spec->resources.push_back(use < 0 ? nullptr : resources_[static_cast<size_t>(use)]);
   }

@@ -36,6 +36,7 @@ struct Target {
 
 struct OutputSpec {
   std::string name;
+  std::string type;  // of its payloads; empty: any
   std::vector<Target> targets;
 };
 

@@ -18,6 +18,9 @@
 
 namespace engine::text {
 
+// The path of standard input, and of standard output.
+inline constexpr std::string_view kStandardStream = "-";
+
 // Where the answers of an earlier run end.
 struct Answered {
   uint64_t lines = 0;
@@ -43,6 +46,7 @@ struct JsonlSource : Node {
  private:
   Status NextLine(std::string* line, bool* there);
   std::ifstream file_;
+  std::streambuf* from_ = nullptr;  // of the file, or standard input
   std::string line_;
   uint64_t line_number_ = 0;  // of the file, from 1
   uint64_t place_ = 0;        // among the requests

@@ -35,6 +35,13 @@ uint64_t CountRequests(const std::string& path) {
 }  // namespace
 
 Status JsonlSink::Open(Call&) {
+  began_ns_ = told_ns_ = NowNs();
+  const bool counted = options.has_requests && options.requests != kStandardStream;
+  if (counted) total_ = CountRequests(options.requests);
+  if (options.path == kStandardStream) {
+    file_ = stdout;
+    return Status();
+  }
   Answered answered;
   ENGINE_RETURN_IF_ERROR(CountAnswered(options.path, &answered));
   next_ = answered.lines;
@@ -43,8 +50,6 @@ Status JsonlSink::Open(Call&) {
   if (file_ == nullptr || ftruncate(fileno(file_), static_cast<off_t>(answered.bytes)) != 0) {
     return Error(ENGINE_INVALID_ARGUMENT, "file '", options.path, "' cannot be written");
   }
-  if (options.has_requests) total_ = CountRequests(options.requests);
-  began_ns_ = told_ns_ = NowNs();
   return Status();
 }
 
@@ -118,6 +123,11 @@ Status JsonlSink::Flush() {
 Status JsonlSink::Close(Call&) {
   if (file_ == nullptr) return Status();
   Tell(true);
+  if (file_ == stdout) {
+    file_ = nullptr;
+    if (std::fflush(stdout) == 0) return Status();
+    return Error(ENGINE_UNAVAILABLE, "standard output cannot be written");
+  }
   if (std::fclose(std::exchange(file_, nullptr)) == 0) return Status();
   return Error(ENGINE_UNAVAILABLE, "file '", options.path, "' could not be written whole");
 }

@@ -1,5 +1,6 @@
 // jsonl_source: requests of a file.
 #include <cmath>
+#include <iostream>
 #include <limits>
 #include <set>
 
@@ -218,9 +219,18 @@ Status JsonlSource::Open(Call&) {
   if (!options.has_path) {
     return Error(ENGINE_INVALID_ARGUMENT, "no file of requests was given: set path");
   }
+  if (options.path == kStandardStream) {
+    from_ = std::cin.rdbuf();
+    // Nothing tells which requests of a stream were answered before.
+    if (!options.has_answers || options.answers == kStandardStream) return Status();
+    return Error(ENGINE_INVALID_ARGUMENT, "answers '", options.answers,
+                 "' of an earlier run go with a file of requests, not "
+                 "with standard input; leave 'answers' out");
+  }
   file_.open(options.path);
+  from_ = file_.rdbuf();
   if (!file_) return Error(ENGINE_NOT_FOUND, "file '", options.path, "' cannot be read");
-  if (!options.has_answers) return Status();
+  if (!options.has_answers || options.answers == kStandardStream) return Status();
   Answered answered;
   ENGINE_RETURN_IF_ERROR(CountAnswered(options.answers, &answered));
   answered_ = answered.lines;
@@ -230,7 +240,7 @@ Status JsonlSource::Open(Call&) {
 // The next line that is not empty; one that is too long comes cut, a byte beyond what is allowed.
 Status JsonlSource::NextLine(std::string* line, bool* there) {
   *there = false;
-  std::streambuf* from = file_.rdbuf();
+  std::streambuf* from = from_;
   for (;;) {
     line->clear();
     int c = from->sbumpc();

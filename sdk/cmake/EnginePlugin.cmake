@@ -137,6 +137,8 @@ function(engine_plugin_test name)
   # What is generated for the plugin is generated once.
   add_dependencies(${name} ${arg_PLUGIN})
   set_target_properties(${name} PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+  # Made more often than it is run.
+  target_compile_options(${name} PRIVATE -O0)
   foreach(property INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
     set_property(TARGET ${name} PROPERTY ${property} $<TARGET_PROPERTY:${arg_PLUGIN},${property}>)
   endforeach()

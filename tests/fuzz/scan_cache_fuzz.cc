@@ -44,6 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ElfFacts facts;
   facts.search = {"$ORIGIN", "/"};
   ScanCache cache(path, kLimit);
+  ScanCache("", kLimit).Save();
   if (cache.Find(plugin, facts).kind != Verdict::Kind::kUnknown) __builtin_trap();
 
   Verdict verdict;

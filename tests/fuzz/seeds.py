@@ -1,6 +1,7 @@
 """seeds.py FOLDER: small good files for the fuzzers to begin with, one folder a target."""
 import json
 import pathlib
+import re
 import struct
 import sys
 
@@ -16,6 +17,35 @@ def put(target, name, data):
 
 for file in [*root.glob("pipelines/*.pbtxt"), *root.glob("engine/graph/testdata/**/*.pbtxt")]:
     put("pipeline", file.name, file.read_bytes())
+
+# Texts of the language's own tests, and what they give on the command line.
+sets = re.compile(r'sets = \{"([^}]*)"\}|"([a-z_.]+=[^"\\\n]*)"')
+for file in root.glob("engine/graph/*_test.cc"):
+    source = file.read_text()
+    lines = [a or b for a, b in sets.findall(source)][:200]
+    for i, text in enumerate(re.findall(r'R"\((.*?)\)"', source, re.S)):
+        tail = "\0" + "\n".join(lines[i % len(lines):][:2]) if lines and i % 2 else ""
+        put("pipeline", f"{file.stem}_{i}", (text + tail).encode())
+for i, text in enumerate([
+        'import { path: "good/imports.pbtxt" }', 'import { path: "fuzz.pbtxt" }',
+        'import { path: "good" } import { path: "none" } import { path: "../testdata/fuzz.pbtxt" }',
+        'node { name: "t" types { d: 0.5 f: -1e3 i: -0x5 l: 017 u: 3 ul: 2 b: t w: SOME s: "1GiB" '
+        'path: "Makefile" ds: [0, 1] fs: 1 is: 2 ls: 3 us: 4 uls: 5 bs: [true, 0] ws: NONE ws: -1 '
+        'ss: "a" inner { inners { } } one: "x" } bypass: true }\0t.d=0.25\nt.ds=1,2\nt.w=SOME',
+        'node { name: "t" types { d: 2 f: inf i: -6 l: 10 u: 10 ul: 1 b: yes w: OTHER s: "x" w: 7 '
+        'path: "none" ds: -1 fs: -1 is: -1 ls: -1 us: 0 uls: 0 inner: 3 one: "x" other: 1 } }',
+        *[f'node {{ name: "t" types {{ }} }}\0t.{name}={value}\nt.{name}s={value},{value}'
+          for name, value in {"d": "1e-1", "f": "x", "i": "-3", "l": "5", "u": "7", "ul": "-1",
+                              "b": "true", "w": "SOME", "s": "1kB", "inner": "3", "path": "/",
+                              "inner.i": "4", "none": "1", "bypass": "true"}.items()],
+        *[f'param {{ name: "p" type: {kind} default: "{value}" choices: ["{value}", "2"] '
+          f'sets: "t.{to}" positional: true }} node {{ name: "t" types {{ }} }}\0p={value}'
+          for kind, value, to in [("INTEGER", "3", "i"), ("NUMBER", "0.5", "d"),
+                                  ("BOOL", "true", "b"), ("TEXT", "a", "ss"), ("TEXT", "2", "w"),
+                                  ("INTEGER", "x", "u"), ("BOOL", "3", "b")]],
+        'param { name: "p" default: "2" sets: "f.depth" type: INTEGER }\0p=3\nq=1\nx',
+        'node { name: "n" numbers { } out: "x\\n\\t\\x41\\101\\u00e9\\U0001F600\\"" }']):
+    put("pipeline", f"more_{i}", text.encode())
 
 for case in json.loads((root / "tests/data/chat_templates.json").read_text()):
     put("chat_template", case["name"].replace("/", "_"), case["template"].encode())
@@ -194,6 +224,13 @@ put("elf", "lfs", b"version https://git-lfs.github.com/spec/v1\n")
 refusal = {"id": "com.acme.x", "version": "1.0.0", "because": "its ABI is newer",
            "built_for": "ABI 2.0", "this_host": "ABI 1.0", "differs": "major", "fix": "update",
            "kinds": ["a", "b"], "output": ["what(): no"]}
+for name, wrong in {"kinds": "a", "output": [1], "id": 3, "because": "", "fix": None}.items():
+    put("scan_cache", f"wrong_{name}", json.dumps(refusal | {name: wrong}).encode())
+    put("scan_cache", f"file_{name}", json.dumps({"format": 1, "files": {
+        "a": {"state": "s", "refused": refusal | {name: wrong}}, "b": 1, "c": {"state": 1},
+        "d": {"state": "s", "put_at": "now"}}}).encode())
+for i, text in enumerate(['{"format":2}', '{"format":1}', '{"format":1,"files":[]}', "[]"]):
+    put("scan_cache", f"form_{i}", text.encode())
 put("scan_cache", "refusal", json.dumps(refusal).encode())
 put("scan_cache", "file", json.dumps({"format": 1, "files": {
     "engine 1\n/proc/self/exe": {"state": "1@2.3", "put_at": 5},
@@ -211,5 +248,8 @@ put("scan_report", "good", report(ready, {"file": 0, "step": 0}, {"file": 0, "st
 put("scan_report", "refused", report(ready, {"file": 0, "refused": refusal},
                                      {"file": 0, "kinds": ["c"]}, done))
 put("scan_report", "crash", b"terminate called\n" + report(ready, {"file": 0, "step": 5}))
+put("scan_report", "signal", b"crash\n" + report(ready, {"file": 0, "step": 2}))
+put("scan_report", "later", b"crash\n" + report(ready, {"file": 0, "harmless": True}, done))
+put("scan_report", "limit", b"500\n" + report(ready, {"file": 0, "step": 6}))
 put("scan_report", "silent", b"")
 put("scan_report", "never", b"no report\n")

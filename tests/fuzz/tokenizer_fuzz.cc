@@ -19,6 +19,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (int32_t id : ids) {
     if (id < 0 || id >= tokenizer->vocab_size()) __builtin_trap();
   }
+  std::vector<int32_t> plain;
+  if (!tokenizer->Encode(text, false, false, &plain).ok()) return 0;
+  tokenizer->Decode(plain, true);
+  const int32_t found = tokenizer->Find(text);
+  if (found >= tokenizer->vocab_size()) __builtin_trap();
+  tokenizer->TokenBytes(found);
+  tokenizer->IsSpecial(found);
   StreamDecoder stream(*tokenizer, false);
   std::string streamed;
   for (int32_t id : ids) streamed += stream.Append(id);

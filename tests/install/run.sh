@@ -107,6 +107,39 @@ ENGINE_PLUGIN_PATH=$work/made "$engine" explain "$work/samples/dora/dora.pbtxt" 
   "$sources/data/short-answers.jsonl" >out 2>err || { cat err >&2; fail "explain dora"; }
 expect "15 sites" "explain dora: half of the blocks" out
 
+echo "--- a project of each kind and tier, as a stranger begins one"
+for what in node:NONE node:STABLE node:NATIVE transform:NONE transform:STABLE transform:NATIVE \
+            resource:NONE; do
+  kind=${what%:*} tier=${what#*:}
+  name=my_${kind}_${tier,,}
+  begin=$SECONDS
+  "$engine" plugin new "$name" --kind "$kind" --tier "$tier" >out 2>err || { cat err >&2; fail "new $name"; }
+  env -u LIBTORCH -u Torch_DIR cmake -S "$name" -B "$name/build" -DCMAKE_PREFIX_PATH="$prefix" \
+    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >log 2>&1 ||
+    { cat log >&2; fail "configure $name"; }
+  cmake --build "$name/build" >log 2>&1 || { cat log >&2; fail "build $name"; }
+  ctest --test-dir "$name/build" --output-on-failure >log 2>&1 || { cat log >&2; fail "tests of $name"; }
+  ENGINE_PLUGIN_PATH=$work/$name/build "$engine" run "$name/$name.pbtxt" "The capital of France is" \
+    >out 2>err || { cat err >&2; fail "run $name"; }
+  [ -s out ] || fail "$name printed nothing"
+  "$engine" plugin check "$name/build/$name.so" --json >out || { cat out >&2; fail "check $name"; }
+  echo "    $name: $((SECONDS - begin)) s from nothing to a run"
+done
+"$engine" plugin new my_node_none >out 2>err && fail "a folder that holds files was taken"
+expect "holds files" "the folder" err
+"$engine" plugin new upper >out 2>err && fail "a kind that is there was taken"
+expect "com.acme.text" "the kind that is there" err
+"$engine" plugin new it --kind transfrom >out 2>err && fail "a kind that is none was taken"
+expect 'did you mean "transform"' "the kind that is none" err
+"$engine" plugin new it --kind resource --tier STABLE >out 2>err && fail "resource STABLE was taken"
+expect "no template" "resource STABLE" err
+for bad in 9a A class a__b test; do
+  "$engine" plugin new "$bad" >out 2>err && fail "the name $bad was taken"
+done
+for plugin in acme/acme_text acme/acme_gain made/redact made/dora made/deep_blocks made/fused_mlp; do
+  "$engine" plugin check "$work/$plugin.so" >out || { cat out >&2; fail "check $plugin"; }
+done
+
 echo "--- a broken file beside them"
 mkdir broken
 echo "this is not a shared library" >broken/broken.so

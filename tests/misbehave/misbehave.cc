@@ -81,6 +81,13 @@ struct Misbehave : engine::Node {
             },
             kept_)));
         break;
+      case How::TYPE: {
+        struct Cancel : engine_cancel {};
+        engine::Packet packet;
+        ENGINE_RETURN_IF_ERROR(
+            engine::Packet::Make<engine_cancel>(std::make_unique<Cancel>(), &packet));
+        return call.Emit(out.index(), std::move(packet));
+      }
       case How::MUTE:
         call.FailNode(Status(engine::internal::NewStatus(ENGINE_UNKNOWN, "")));
         return Status();

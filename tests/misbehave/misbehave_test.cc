@@ -70,6 +70,14 @@ TEST_F(Misbehave, AnOutputThatIsNotThereIsRefused) {
   EXPECT_THAT(run.err, HasSubstr("'odd': emit: output 77 of 1"));
 }
 
+TEST_F(Misbehave, APayloadOfAnotherTypeIsRefused) {
+  const Outcome run = Run("TYPE");
+  EXPECT_EQ(run.code, 1);
+  EXPECT_THAT(run.err,
+              HasSubstr("'odd': emit: output TEXT gives engine.Text/1, and the packet is a "
+                        "engine.Cancel/1"));
+}
+
 TEST_F(Misbehave, InputsThatAreNotThereAreNone) { EXPECT_EQ(Run("COUNT").code, 0); }
 
 TEST_F(Misbehave, ASecondAnswerIsDroppedAndTold) {

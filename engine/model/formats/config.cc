@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "engine/model/formats/json_problem.h"
+#include "engine/model/formats/printable.h"
 #include "nlohmann/json.hpp"
 
 namespace engine::model {
@@ -133,7 +135,7 @@ Status ReadRope(const json& rope, std::string_view where, ModelConfig* c) {
 Status ParseObject(std::string_view text, std::string_view where, json* out) {
   *out = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!out->is_object()) {
-    return Error(ENGINE_INVALID_ARGUMENT, where, ": it is not a JSON object");
+    return Error(ENGINE_INVALID_ARGUMENT, where, ": ", JsonProblem(text));
   }
   return Status();
 }
@@ -278,7 +280,7 @@ Status ConfigFromGguf(const GgufFile& file, ModelConfig* c) {
       file.GetString("general.architecture", GgufFile::kRequired, &c->architecture));
   if (c->architecture != "llama") {
     return Error(ENGINE_UNIMPLEMENTED, "GGUF file '", where, "': architecture '",
-                 c->architecture.substr(0, 40), "' is not supported; 'llama' is");
+                 Printable(c->architecture, 40), "' is not supported; 'llama' is");
   }
   const auto optional = GgufFile::kOptional, required = GgufFile::kRequired;
   ENGINE_RETURN_IF_ERROR(file.GetString("general.name", optional, &c->name));
@@ -323,7 +325,7 @@ Status ConfigFromGguf(const GgufFile& file, ModelConfig* c) {
     }
   } else if (scaling != "none") {
     return Error(ENGINE_UNIMPLEMENTED, "GGUF file '", where, "': rope scaling '",
-                 scaling.substr(0, 40),
+                 Printable(scaling, 40),
                  "' is not supported; none, linear and llama3 (as a tensor "
                  "of rotary factors) are");
   }
@@ -370,7 +372,7 @@ Status ConfigFromHf(std::string_view config_json, std::string_view generation_co
   const json* type = fields.Find("model_type");
   c->architecture = type != nullptr && type->is_string() ? type->get<std::string>() : "";
   if (c->architecture != "llama") {
-    return Error(ENGINE_UNIMPLEMENTED, where, ": model_type '", c->architecture.substr(0, 40),
+    return Error(ENGINE_UNIMPLEMENTED, where, ": model_type '", Printable(c->architecture, 40),
                  "' is not supported; 'llama' is");
   }
   ENGINE_RETURN_IF_ERROR(fields.Int("hidden_size", true, &c->hidden));

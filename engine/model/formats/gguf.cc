@@ -5,6 +5,8 @@
 #include <limits>
 #include <set>
 
+#include "engine/model/formats/printable.h"
+
 namespace engine::model {
 namespace {
 
@@ -54,11 +56,8 @@ constexpr StoredType kStoredTypes[] = {
     {39, "MXFP4", -1},
 };
 
-// Names in messages: bytes that a terminal may act on are not copied.
-std::string Printable(std::string_view s) {
-  std::string out;
-  for (char c : s.substr(0, 80)) out += (c >= 32 && c < 127) ? c : '?';
-  return out;
+bool IsPrintableAscii(std::string_view s) {
+  return std::all_of(s.begin(), s.end(), [](char c) { return c >= 32 && c < 127; });
 }
 
 }  // namespace
@@ -280,7 +279,7 @@ class GgufParser {
     ENGINE_RETURN_IF_ERROR(
         TakeString("the name of tensor " + std::to_string(index), kMaxTensorName, &name));
     if (name.empty()) return Bad("the name of tensor ", index, " is empty");
-    if (Printable(name) != name) {
+    if (!IsPrintableAscii(name)) {
       return Bad("the name of tensor ", index, ", '", Printable(name), "', is not printable ASCII");
     }
     GgufTensor t;

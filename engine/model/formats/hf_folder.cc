@@ -5,6 +5,8 @@
 #include <set>
 
 #include "engine/model/formats/checkpoint.h"
+#include "engine/model/formats/json_problem.h"
+#include "engine/model/formats/printable.h"
 #include "engine/model/formats/safetensors.h"
 #include "engine/model/formats/tokenizer.h"
 #include "engine/util.hpp"
@@ -87,6 +89,9 @@ class HfFolder final : public Checkpoint {
     std::string text;
     ENGINE_RETURN_IF_ERROR(ReadText(index_path, false, &text));
     const json index = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!text.empty() && !index.is_object()) {
+      return Error(ENGINE_DATA_LOSS, "'", index_path.string(), "': ", JsonProblem(text));
+    }
     if (text.empty() || !index.is_object() || !index.contains("weight_map") ||
         !index["weight_map"].is_object()) {
       return Error(ENGINE_NOT_FOUND, "folder '", path_, "' has neither model.safetensors nor a ",
@@ -99,7 +104,7 @@ class HfFolder final : public Checkpoint {
       if (name.empty() || name.find('/') != std::string::npos || name[0] == '.' ||
           name.find('\0') != std::string::npos) {
         return Error(ENGINE_INVALID_ARGUMENT, "'", index_path.string(), "': the file of tensor '",
-                     tensor, "' must be a plain file name");
+                     Printable(tensor), "' must be a plain file name");
       }
       names.insert(name);
     }

@@ -38,7 +38,14 @@ class RandomCheckpoint : public Checkpoint {
     ENGINE_RETURN_IF_ERROR(ValidateConfig(config_, "random"));
     ENGINE_RETURN_IF_ERROR(Declare());
     uint64_t count = 0;
-    for (const TensorInfo& t : tensors()) count += t.bytes / 4;
+    for (const TensorInfo& t : tensors()) {
+      count += t.bytes / 4;
+      if (count > how.most_bytes / 4) {
+        return Error(ENGINE_RESOURCE_EXHAUSTED, "random: the weights take more than the ",
+                     how.most_bytes, " bytes that this process may use; give fewer blocks, or a ",
+                     "smaller hidden or mlp");
+      }
+    }
     ENGINE_RETURN_IF_ERROR(MappedFile::Make("random weights", count * 4, &weights_, [&](void* to) {
       auto* next = static_cast<float*>(to);
       for (const TensorInfo& t : tensors()) next = Draw(t, how, next);

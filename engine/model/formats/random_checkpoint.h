@@ -15,7 +15,8 @@ namespace engine::model {
 struct RandomModel {
   int64_t hidden = 0, blocks = 0, heads = 0, kv_heads = 0, mlp = 0, context = 0;  // 0: as the other
   uint64_t seed = 0;
-  double deviation = 0.02;  // of matrices; norms are ones
+  double deviation = 0.02;           // of matrices; norms are ones
+  uint64_t most_bytes = UINT64_MAX;  // of all weights
 };
 
 // Takes `like` over.

@@ -5,6 +5,8 @@
 #include <limits>
 #include <set>
 
+#include "engine/model/formats/json_problem.h"
+#include "engine/model/formats/printable.h"
 #include "nlohmann/json.hpp"
 
 namespace engine::model {
@@ -43,11 +45,10 @@ const Dtype* FindDtype(std::string_view name) {
   return nullptr;
 }
 
-std::string Printable(std::string_view s) {
-  std::string out;
-  for (char c : s.substr(0, 120))
-    out += (static_cast<unsigned char>(c) >= 32 && c != 127) ? c : '?';
-  return out;
+// Of tensors: any UTF-8, as the format has it, but nothing that would act on a terminal or a log.
+bool HasControls(std::string_view name) {
+  return std::any_of(name.begin(), name.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; });
 }
 
 // Looks at a header before it is turned into objects: JSON with a key twice is legal, and a parser
@@ -144,15 +145,15 @@ Status SafetensorsFile::Parse() {
   KeyCheck check;
   const bool parsed = json::sax_parse(text, text + header, &check);
   if (!check.problem.empty()) return bad(check.problem);
-  if (!parsed) return bad("the header is not a JSON object");
+  if (!parsed) return bad("its header: ", JsonProblem({text, header}));
   const json root = json::parse(text, text + header, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return bad("the header is not a JSON object");
 
   const uint64_t data_start = 8 + header, data_size = size - data_start;
   for (const auto& [name, entry] : root.items()) {
     const std::string what = "tensor '" + Printable(name) + "'";
-    if (!entry.is_object()) return bad(what, ": its entry is not an object");
     if (name == "__metadata__") {
+      if (!entry.is_object()) return bad("__metadata__ is not an object");
       for (const auto& [key, value] : entry.items()) {
         if (!value.is_string()) {
           return bad("__metadata__ '", Printable(key), "' is ", value.type_name(),
@@ -162,6 +163,8 @@ Status SafetensorsFile::Parse() {
       }
       continue;
     }
+    if (!entry.is_object()) return bad(what, ": its entry is not an object");
+    if (HasControls(name)) return bad(what, ": its name holds a control character");
     SafetensorsTensor t;
     t.name = name;
     const auto dtype = entry.find("dtype"), shape = entry.find("shape"),

@@ -103,8 +103,8 @@ TEST(Safetensors, HostileFilesAreRefused) {
       {"header's length is 100000001", WithHeader("{}", 0, 100000001)},
       {"does not begin with '{'", WithHeader("[]", 0)},
       {"does not begin with '{'", WithHeader(" {}", 0)},
-      {"not a JSON object", WithHeader("{\"a\":", 0)},
-      {"not a JSON object", WithHeader("{\"a\":\"\xff\"}", 0)},
+      {"not a JSON object: it ends too early", WithHeader("{\"a\":", 0)},
+      {"not a JSON object: byte 6 does not fit", WithHeader("{\"a\":\"\xff\"}", 0)},
       {"nested too deeply", WithHeader("{\"a\":" + std::string(100000, '['), 0)},
       {"not an object", WithHeader("{\"a\":1}", 0)},
       {"has no dtype", WithHeader("{\"a\":{}}", 0)},
@@ -140,7 +140,7 @@ TEST(Safetensors, HostileFilesAreRefused) {
       {"at most 8 sizes", WithHeader(Entry("[1,1,1,1,1,1,1,1,1]", "[0,4]"), 4)},
       {"dtype 'F31' is not supported", WithHeader(Entry("[1]", "[0,4]", "F31"), 4)},
       {"only strings", WithHeader(R"({"__metadata__":{"a":1}})", 0)},
-      {"not an object", WithHeader(R"({"__metadata__":3})", 0)},
+      {"__metadata__ is not an object", WithHeader(R"({"__metadata__":3})", 0)},
   };
   for (const auto& v : vectors) {
     SCOPED_TRACE(v.words);
@@ -234,6 +234,8 @@ TEST_F(HfFolderTest, ReadsShards) {
   WriteText("model.safetensors.index.json", R"({"weight_map": {"x": "c.safetensors"}})");
   EXPECT_REFUSED(Open(), "c.safetensors");
   WriteText("model.safetensors.index.json", "[");
+  EXPECT_REFUSED(Open(), "index.json': it is not a JSON object: it ends too early");
+  WriteText("model.safetensors.index.json", "{}");
   EXPECT_REFUSED(Open(), "neither model.safetensors nor");
 }
 

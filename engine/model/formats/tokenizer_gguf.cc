@@ -1,4 +1,5 @@
 // A tokenizer from GGUF metadata (tokenizer.ggml.*).
+#include "engine/model/formats/printable.h"
 #include "engine/model/formats/tokenizer.h"
 
 namespace engine::model {
@@ -7,7 +8,7 @@ namespace {
 Status SetPattern(const std::string& pre, std::string_view where, TokenizerSpec* spec) {
   spec->form = FindPreForm(pre);
   if (spec->form == nullptr) {
-    return Error(ENGINE_UNIMPLEMENTED, where, ": pre-tokenizer '", pre.substr(0, 40),
+    return Error(ENGINE_UNIMPLEMENTED, where, ": pre-tokenizer '", Printable(pre, 40),
                  "' is not supported; smollm, gpt-2, llama-bpe and qwen2 are");
   }
   spec->normalize_nfc = spec->form->normalize_nfc;
@@ -26,7 +27,7 @@ Status TokenizerFromGguf(const GgufFile& file, std::unique_ptr<Tokenizer>* out) 
   std::string model, pre = "gpt-2";
   ENGINE_RETURN_IF_ERROR(file.GetString("tokenizer.ggml.model", required, &model));
   if (model != "gpt2") {
-    return Error(ENGINE_UNIMPLEMENTED, where, ": tokenizer model '", model.substr(0, 40),
+    return Error(ENGINE_UNIMPLEMENTED, where, ": tokenizer model '", Printable(model, 40),
                  "' is not supported; 'gpt2' (byte-level BPE) is");
   }
   ENGINE_RETURN_IF_ERROR(file.GetString("tokenizer.ggml.pre", optional, &pre));

@@ -1,5 +1,7 @@
 // A tokenizer from Hugging Face's tokenizer.json: byte-level BPE and what commonly surrounds it.
 // What would change the ids and is not understood is refused by name.
+#include "engine/model/formats/json_problem.h"
+#include "engine/model/formats/printable.h"
 #include "engine/model/formats/tokenizer.h"
 #include "nlohmann/json.hpp"
 
@@ -30,7 +32,7 @@ class Reader {
   }
   Status Unsupported(std::string_view field, std::string_view found,
                      std::string_view supported) const {
-    return Error(ENGINE_UNIMPLEMENTED, where_, ": ", field, " '", found.substr(0, 60),
+    return Error(ENGINE_UNIMPLEMENTED, where_, ": ", field, " '", Printable(found, 60),
                  "' is not supported; ", supported, " is");
   }
 
@@ -75,7 +77,7 @@ class Reader {
     size_t count = 0;
     const auto take = [&](const std::string& text, const json& id, bool again_is_fine) -> Status {
       if (!id.is_number_unsigned() || id.get<uint64_t>() >= most) {
-        return Bad("token '", text.substr(0, 40),
+        return Bad("token '", Printable(text, 40),
                    "' has an id that is not below the number of "
                    "tokens, ",
                    most, "; ids must have no gap");
@@ -130,8 +132,8 @@ class Reader {
       }
       const auto a = ids.find(left), b = ids.find(right), c = ids.find(left + right);
       if (left.empty() || right.empty() || a == ids.end() || b == ids.end() || c == ids.end()) {
-        return Bad("merge ", spec->merges.size(), " ('", left.substr(0, 40), "' and '",
-                   right.substr(0, 40), "') names a token that is not in the vocabulary");
+        return Bad("merge ", spec->merges.size(), " ('", Printable(left, 40), "' and '",
+                   Printable(right, 40), "') names a token that is not in the vocabulary");
       }
       spec->merges.push_back({a->second, b->second, c->second});
     }
@@ -222,10 +224,12 @@ class Reader {
       }
       const std::string name = Text(Get(piece, "SpecialToken"), "id");
       const json& ids = Get(Get(Get(p, "special_tokens"), name.c_str()), "ids");
-      if (!ids.is_array()) return Bad("post_processor names '", name, "', which has no ids");
+      if (!ids.is_array())
+        return Bad("post_processor names '", Printable(name), "', which has no ids");
       for (const json& id : ids) {
         if (!id.is_number_unsigned() || id.get<uint64_t>() >= spec->tokens.size()) {
-          return Bad("post_processor adds '", name, "' with an id outside the vocabulary");
+          return Bad("post_processor adds '", Printable(name),
+                     "' with an id outside the vocabulary");
         }
         (after ? spec->suffix_ids : spec->prefix_ids).push_back(id.get<int32_t>());
       }
@@ -243,7 +247,7 @@ class Reader {
 Status TokenizerFromJson(std::string_view text, std::string_view where,
                          std::unique_ptr<Tokenizer>* out) {
   const json root = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object()) return Error(ENGINE_DATA_LOSS, where, ": it is not a JSON object");
+  if (!root.is_object()) return Error(ENGINE_DATA_LOSS, where, ": ", JsonProblem(text));
   TokenizerSpec spec;
   ENGINE_RETURN_IF_ERROR(Reader(root, where).Read(&spec));
   return Tokenizer::Create(std::move(spec), where, out);

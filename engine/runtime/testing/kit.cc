@@ -126,7 +126,8 @@ NodeSpec& Graph::Add(const std::string& name, uint32_t inputs, uint32_t outputs,
     input.connected = false;
     input.producers = 0;
   }
-  for (uint32_t i = 0; i < outputs; ++i) node.outputs.push_back({"OUT" + std::to_string(i), {}});
+  for (uint32_t i = 0; i < outputs; ++i)
+    node.outputs.push_back({"OUT" + std::to_string(i), "", {}});
   if (outputs == 0) node.emission = abi::Emission::kNone;
   return node;
 }

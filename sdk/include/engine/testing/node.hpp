@@ -43,7 +43,8 @@ Status CallPlugin(const std::string& what, F function) {
   }
   Status status(raw);
   if (raw->code <= ENGINE_OK || raw->code > ENGINE_DATA_LOSS) {
-    TheFindings().Add(what + " answered a status with code " + std::to_string(raw->code));
+    TheFindings().Add(what + std::string(" answered a status with code ") +
+                      std::to_string(raw->code));
   } else if (status.message().empty()) {
     TheFindings().Add(what + " answered an error without a message");
   }
@@ -300,7 +301,7 @@ class TestNode {
   Status Create(std::string_view options) {
     live_before_ = TestHost::Get().live_packets();
     made_ = true;
-    name_ = "my_" + std::string(View(desc_->name));
+    name_ = std::string("my_") + std::string(View(desc_->name));
     ENGINE_RETURN_IF_ERROR(CallPlugin("create()", [&] {
       return plugin_.nodes()->create(plugin_.self(), number_, Str(name_), Str(options), &table_,
                                      &self_);
@@ -383,6 +384,7 @@ class TestNode {
         if (!call->answered.wait_for(lock, patience_, [&] { return call->done; })) {
           TheFindings().Add("a deferred call was not answered within " +
                             std::to_string(patience_.count()) + " ms");
+          finished_ = true;  // the next would not be either
         }
         status = std::move(call->status);
       }
@@ -420,7 +422,7 @@ class TestNode {
       const engine_port_desc& port = At(desc_->outputs, e.port);
       if (++per_port[e.port] == 2 && desc_->emission == ENGINE_EMIT_ONE) {
         TheFindings().Add(
-            "output " + std::string(View(port.name)) +
+            std::string("output ") + std::string(View(port.name)) +
             " got more than one packet of a call, and the contract says emission ONE");
       }
       text += ShowPacket(port, e, group) + "\n";
@@ -435,7 +437,7 @@ class TestNode {
     } else if (call->fail_scope == ENGINE_SCOPE_RUN) {
       text += "run_error: " + Quoted(ShowError(call->wide)) + "\n";
     } else if (call->fail_scope != 0) {
-      TheFindings().Add("fail() was given scope " + std::to_string(call->fail_scope));
+      TheFindings().Add(std::string("fail() was given scope ") + std::to_string(call->fail_scope));
     }
     if (call->finish) {
       text += "finish: true\n";
@@ -460,7 +462,8 @@ class TestNode {
       shown = it->second.show(e.packet->payload);
     }
     if (e.group != UINT64_MAX && e.group != group) {
-      shown.body += (shown.body.empty() ? "" : " ") + ("group: " + std::to_string(e.group));
+      shown.body +=
+          (shown.body.empty() ? "" : " ") + (std::string("group: ") + std::to_string(e.group));
       shown.brief.clear();
     }
     if (!shown.brief.empty()) return name + ": " + shown.brief;

@@ -1,6 +1,5 @@
 // Options of a kind from text to the bytes that create() gets, by the schema that the plugin
-// carries: a test needs no protobuf, and what the pipeline's checker would refuse is refused here
-// with the same words.
+// carries: a test needs no protobuf, and what the pipeline's checker would refuse is refused here.
 // Format: https://protobuf.dev/programming-guides/encoding/ and google/protobuf/descriptor.proto
 #ifndef ENGINE_TESTING_OPTIONS_HPP_
 #define ENGINE_TESTING_OPTIONS_HPP_
@@ -73,7 +72,7 @@ class OptionSchema {
 
   // Null for a message that is not there. Names as in engine_kind_desc.options.
   const std::vector<OptionField>* Message(std::string_view name) const {
-    const auto it = messages_.find("." + std::string(name));
+    const auto it = messages_.find(std::string(".").append(name));
     return it == messages_.end() ? nullptr : &it->second;
   }
   const std::map<std::string, int32_t>* Enum(const std::string& type_name) const {
@@ -93,7 +92,7 @@ class OptionSchema {
     wire::Reader in(bytes);
     while (const uint32_t field = in.Next()) {
       if (field == 2) {
-        package = "." + std::string(in.Bytes());
+        package = std::string(".").append(in.Bytes());
       } else if (field == 4) {
         messages.push_back(in.Bytes());
       } else if (field == 5) {

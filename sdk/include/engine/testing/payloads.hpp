@@ -274,6 +274,13 @@ Status ReadRequest(Take* take, Held* held) {
 struct HeldToken : engine_token {
   std::vector<int32_t> owned_prompt;
   std::string owned_error;
+  engine_usage owned_usage = Sized<engine_usage>();
+
+  // The end of an answer comes with what it cost.
+  void Ends(uint32_t how) {
+    finish = how;
+    usage = how == ENGINE_FINISH_NONE ? nullptr : &owned_usage;
+  }
 };
 inline Status ReadToken(const Field& field, HeldToken* t) {
   t->struct_size = sizeof(engine_token);
@@ -287,6 +294,7 @@ inline Status ReadToken(const Field& field, HeldToken* t) {
   t->prompt_ids = t->owned_prompt.data();
   t->prompt_count = static_cast<uint32_t>(t->owned_prompt.size());
   t->error = Str(t->owned_error);
+  t->Ends(t->finish);
   return take.Done();
 }
 inline std::string ShowToken(const engine_token& t) {
@@ -522,7 +530,7 @@ inline void AddKnownPayloads() {
         Field none;
         const auto tokens = take.All("token");
         ENGINE_RETURN_IF_ERROR(ReadToken(tokens.empty() ? none : *tokens[0], &e->owned_token));
-        if (e->owned_token.finish == 0) e->owned_token.finish = e->finish;
+        if (e->owned_token.finish == 0) e->owned_token.Ends(e->finish);
         if (!f.message) e->owned = f.value;
         e->text = Str(e->owned);
         e->token = &e->owned_token;

@@ -111,7 +111,7 @@ class TextParser {
   }
   std::string Found() {
     const char c = Peek();
-    return at_ == text_.size() ? "the end" : "'" + std::string(1, c) + "'";
+    return at_ == text_.size() ? "the end" : std::string("'") + std::string(1, c) + "'";
   }
 
   Status Fields(char end, int depth, std::vector<Field>* out) {
