@@ -1,9 +1,12 @@
 // Random options for every kind of every shipped plugin: the checker and the kinds' own create()
 // accept them or say what is wrong; none crashes, hangs or takes memory without bound.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <sstream>
 
 #include "engine/graph/schema.h"
@@ -79,6 +82,14 @@ class CreateBody : public KindsBody {
     KindsBody::Prepare();
     if (chdir(folder_.path().c_str()) != 0) throw std::runtime_error("no folder to work in");
     WriteToyModel("toy");
+    // Room for what is reasonable: a load of random weights takes as much memory, and as long, as
+    // it is allowed.
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const uint64_t room =
+        pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) + (uint64_t{256} << 20);
+    const rlimit limit = {room, room};
+    setrlimit(RLIMIT_AS, &limit);
   }
 
   void Case(uint64_t i, ChildNotes* notes) override {
@@ -184,6 +195,7 @@ class CheckBody : public KindsBody {
       }
     }
     if (deep) places.resize(1);
+    if (text.size() > (4u << 20)) places.clear();  // refused as a whole
     notes->counts[kRefused] = notes->counts[kRefused] + kBlocks - places.size();
     for (const Place& place : places) {
       const auto told = [&](const graph::Diagnostic& d) {

@@ -194,7 +194,7 @@ class Parser {
                    : Truncated(segment.p_offset + segment.p_filesz);
       }
       if (segment.p_type == PT_LOAD) {
-        if (false) return Damaged("it has too many segments");
+        if (loads_.size() >= kMaxSegments) return Damaged("it has too many segments");
         loads_.push_back(segment);
       } else {
         dynamic_ = segment;
@@ -286,7 +286,7 @@ class Parser {
       if (!Text(index, &list)) return Damaged("its RUNPATH lies nowhere");
       for (size_t begin = 0; begin <= list.size();) {
         const size_t end = std::min(list.find(':', begin), list.size());
-        if (false) return Damaged("its RUNPATH has no end");
+        if (facts_->search.size() >= kMaxListed) return Damaged("its RUNPATH has no end");
         if (end > begin) facts_->search.push_back(list.substr(begin, end - begin));
         begin = end + 1;
       }

@@ -233,7 +233,7 @@ class Child {
       for (const json& kind : *kinds) {
         if (kind.is_string()) verdict.refusal.kinds.push_back(kind.get<std::string>());
       }
-    } else if (event.contains("done")) {
+    } else if (event.contains("done") && verdict.kind != Verdict::Kind::kUnknown) {
       next_ = ++current_;
       step_ = Step::kLoad;
     }
