@@ -1,5 +1,6 @@
 #include "tests/trained.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -50,6 +51,27 @@ std::string Difference(const Training& a, const Training& b) {
     if (it->second != grad) return "gradient of " + name;
   }
   return "";
+}
+
+Slopes CompareSlopes(model::Model* model, const std::string& ending, int64_t at) {
+  const Training here = Train(model);
+  Slopes slopes;
+  for (const model::Param& p : model->params()) {
+    if (!p.trainable || !p.name.ends_with(ending)) continue;
+    double& value = ops::Data<double>(ops::Detach(*p.tensor))[at];
+    // Gradients are of the sum over the labels that count, all but one in each of two rows of 48.
+    const double before = value, h = 1e-6, labels = 94;
+    value = before + h;
+    const double above = Train(model).loss;
+    value = before - h;
+    const double below = Train(model).loss;
+    value = before;
+    const double gradient = here.grads.at(p.name).at(static_cast<size_t>(at));
+    const double slope = labels * (above - below) / (2 * h);
+    slopes.error = std::max(slopes.error, std::abs(slope - gradient) / (1 + std::abs(gradient)));
+    ++slopes.count;
+  }
+  return slopes;
 }
 
 std::string Untrained(const Training& t, bool a_too) {

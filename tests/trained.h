@@ -27,6 +27,15 @@ std::string Difference(const Training& a, const Training& b);
 // of its parameter.
 double Distance(const Training& a, const Training& b);
 
+// How far the gradient of element `at` of each trained parameter whose name ends with `ending` is
+// from the slope of the loss there, relative to 1 + |gradient|: the greatest, and of how many. In
+// F64.
+struct Slopes {
+  double error = 0;
+  int count = 0;
+};
+Slopes CompareSlopes(model::Model* model, const std::string& ending, int64_t at);
+
 // What is wrong with the gradients after `t`: every one must be there and finite, and B's (or after
 // a step A's too) not all zero.
 std::string Untrained(const Training& t, bool a_too);
