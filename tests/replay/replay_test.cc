@@ -30,7 +30,7 @@ class NoMaker : public runtime::ResourceMaker {
 
 abi::Registry& Registry() {
   // Each test has its own: the plugins here are builds of one. Leaked, as plugins stay mapped.
-  static std::map<std::string, abi::Registry*> registries;
+  static auto& registries = *new std::map<std::string, abi::Registry*>;
   abi::Registry*& registry =
       registries[testing::UnitTest::GetInstance()->current_test_info()->name()];
   if (registry == nullptr) {
