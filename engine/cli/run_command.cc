@@ -94,17 +94,19 @@ class Watchdog {
     if (now < next_) return;
     next_ = now + 100'000'000;
     if (run->state() == runtime::RunState::kCancelled) return WaitForCancelled(*run, now);
+    if (warn_ns_ != 0) {
+      const std::vector<runtime::LongCall> calls = run->Inside(warn_ns_);
+      for (const runtime::LongCall& call : calls) {
+        std::fprintf(stderr, "engine: warning: %s; it may hang\n", Words(call).c_str());
+      }
+      if (!calls.empty()) warn_ns_ *= 2;  // not again soon
+    }
     if (limit_ns_ != 0) {
       for (const runtime::LongCall& call : run->Inside(limit_ns_)) {
         run->Cancel(Error(ENGINE_DEADLINE_EXCEEDED, Words(call), " (--hang-limit)")
                         .At(call.plugin, call.node));
         return;
       }
-    }
-    if (warn_ns_ == 0) return;
-    for (const runtime::LongCall& call : run->Inside(warn_ns_)) {
-      std::fprintf(stderr, "engine: warning: %s; it may hang\n", Words(call).c_str());
-      warn_ns_ *= 2;  // not again soon
     }
   }
 
