@@ -36,11 +36,11 @@ TEST(ScanReportTest, AFileIsNotDoneWithoutAVerdict) {
 }
 
 TEST(ScanReportTest, WhatDoesNotFitIsNotTaken) {
-  const auto verdicts = ScanOf(
-      std::string(R"({"file":0,"harmless":true}\n)") + kReady +
-      R"([]\nnoise\n{"file":1,"harmless":true}\n{"file":-1}\n{"file":0,"step":1e300}\n)"
-      R"({"file":0,"refused":{"because":"x","kinds":[1]}}\n{"file":0,"kinds":["k"]}\n)"
-      R"({"file":0,"step":77}\n)");
+  const auto verdicts =
+      ScanOf(std::string(R"({"file":0,"harmless":true}\n)") + kReady +
+             R"([]\nnoise\n{"file":1,"harmless":true}\n{"file":-1}\n{"file":0,"step":1e300}\n)"
+             R"({"file":0,"refused":{"because":"x","kinds":[1]}}\n{"file":0,"kinds":["k"]}\n)"
+             R"({"file":0,"step":77}\n)");
   for (const Verdict& verdict : verdicts) {
     EXPECT_EQ(verdict.kind, Verdict::Kind::kRefused);
     EXPECT_TRUE(verdict.refusal.kinds.empty());

@@ -10,9 +10,9 @@ namespace engine::cli {
 
 struct RunArgs {
   PipelineArgs pipeline;
-  std::string trace;    // overrides the file's setting
-  std::string control;  // HOST:PORT of the control endpoint; empty: none
-  std::string report;   // file for the figures of the run, as JSON
+  std::string trace;          // overrides the file's setting
+  std::string control;        // HOST:PORT of the control endpoint; empty: none
+  std::string report;         // file for the figures of the run, as JSON
   double hang_warning = 120;  // seconds in one call after which a node is named; 0: never
   double hang_limit = 0;      // seconds after which the run fails; 0: never
   bool stats = false;

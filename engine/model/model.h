@@ -17,8 +17,8 @@
 
 #include "engine/ext/kv.h"
 #include "engine/ext/model.h"
-#include "engine/growth.hpp"
 #include "engine/ext/transforms.h"
+#include "engine/growth.hpp"
 #include "engine/kernels/packed.h"
 #include "engine/model/formats/checkpoint.h"
 #include "engine/model/formats/tokenizer.h"
