@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "engine/model/formats/byte_alphabet.h"
 #include "engine/util.hpp"
 
 namespace engine::tests {
@@ -88,19 +89,7 @@ struct Matrix {
 // The characters of GPT-2's byte alphabet and made-up tokens after them.
 std::vector<std::string> Vocabulary() {
   std::vector<std::string> tokens;
-  int next = 0;
-  for (int b = 0; b < 256; ++b) {
-    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-    const int point = printable ? b : 256 + next++;
-    std::string utf8;
-    if (point < 128) {
-      utf8 += static_cast<char>(point);
-    } else {
-      utf8 += static_cast<char>(0xc0 | (point >> 6));
-      utf8 += static_cast<char>(0x80 | (point & 0x3f));
-    }
-    tokens.push_back(utf8);
-  }
+  for (int b = 0; b < 256; ++b) tokens.push_back(model::TokenOfByte(static_cast<uint8_t>(b)));
   while (static_cast<int64_t>(tokens.size()) < SmallModel::kVocab) {
     tokens.push_back("<extra_" + std::to_string(tokens.size()) + ">");
   }

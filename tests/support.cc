@@ -6,13 +6,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <sstream>
 
+#include "engine/cli/conformance/small_model.h"
 #include "engine/model/autograd.h"
 #include "engine/model/extensions.h"
-#include "engine/model/formats/safetensors.h"
 #include "engine/model/formats/test_model.h"
 #include "engine/model/host_services.h"
 
@@ -40,12 +39,10 @@ Chain::Chain(const std::string& text) {
   }
   model::Maker maker(BuiltPlugins());
   for (const graph::PlanResource& resource : plan_.resources) {
-    runtime::ResourceSlot made;
-    const runtime::ResourceSlot from =
-        resource.from < 0 ? nullptr : slots_[static_cast<size_t>(resource.from)];
-    status_ = maker.Make(resource, from, &made);
-    if (!status_.ok()) return;
-    slots_.push_back(std::move(made));
+    status_ = runtime::AddResource(BuiltPlugins(), resource, &maker, &slots_);
+    if (status_.ok()) continue;
+    slots_.pop_back();
+    return;
   }
 }
 
@@ -85,85 +82,12 @@ TempFolder::~TempFolder() {
 }
 
 void WriteToyModel(const std::string& folder) {
-  std::filesystem::create_directories(folder);
-  const nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
-                                 {"model_type", "llama"},
-                                 {"hidden_size", 64},
-                                 {"num_hidden_layers", 4},
-                                 {"num_attention_heads", 4},
-                                 {"num_key_value_heads", 2},
-                                 {"head_dim", 16},
-                                 {"intermediate_size", 96},
-                                 {"vocab_size", 320},
-                                 {"max_position_embeddings", 256},
-                                 {"rope_theta", 10000.0},
-                                 {"rms_norm_eps", 1e-5},
-                                 {"hidden_act", "silu"},
-                                 {"tie_word_embeddings", true},
-                                 {"bos_token_id", 0},
-                                 {"eos_token_id", 0},
-                                 {"torch_dtype", "float32"}};
-  std::ofstream(folder + "/config.json") << config.dump(1);
-  // 256 bytes in GPT-2's printable alphabet and 64 made-up tokens.
-  nlohmann::json vocab;
-  int next = 0;
-  int id = 0;
-  for (int b = 0; b < 256; ++b) {
-    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-    const int point = printable ? b : 256 + next++;
-    std::string utf8;
-    if (point < 128) {
-      utf8 += static_cast<char>(point);
-    } else {
-      utf8 += static_cast<char>(0xc0 | (point >> 6));
-      utf8 += static_cast<char>(0x80 | (point & 0x3f));
-    }
-    vocab[utf8] = id++;
-  }
-  for (int i = 0; i < 64; ++i) vocab["<extra_" + std::to_string(i) + ">"] = id++;
-  const nlohmann::json tokenizer = {{"version", "1.0"},
-                                    {"added_tokens", nlohmann::json::array()},
-                                    {"normalizer", nullptr},
-                                    {"pre_tokenizer",
-                                     {{"type", "ByteLevel"},
-                                      {"add_prefix_space", false},
-                                      {"trim_offsets", true},
-                                      {"use_regex", true}}},
-                                    {"model",
-                                     {{"type", "BPE"},
-                                      {"vocab", vocab},
-                                      {"merges", nlohmann::json::array()},
-                                      {"ignore_merges", false}}}};
-  std::ofstream(folder + "/tokenizer.json") << tokenizer.dump();
-
   std::mt19937 random(7);
   std::normal_distribution<float> normal(0, 0.08f);
-  std::vector<std::vector<float>> values;
-  std::vector<model::SafetensorsSource> tensors;
-  const auto add = [&](const std::string& name, std::vector<int64_t> shape, bool norm) {
-    int64_t count = 1;
-    for (int64_t d : shape) count *= d;
-    std::vector<float> v(static_cast<size_t>(count));
-    for (float& x : v) x = norm ? 1.0f + normal(random) : normal(random);
-    values.push_back(std::move(v));
-    tensors.push_back({name, "F32", std::move(shape), nullptr});
-  };
-  add("model.embed_tokens.weight", {320, 64}, false);
-  for (int i = 0; i < 4; ++i) {
-    const std::string block = "model.layers." + std::to_string(i) + ".";
-    add(block + "input_layernorm.weight", {64}, true);
-    add(block + "self_attn.q_proj.weight", {64, 64}, false);
-    add(block + "self_attn.k_proj.weight", {32, 64}, false);
-    add(block + "self_attn.v_proj.weight", {32, 64}, false);
-    add(block + "self_attn.o_proj.weight", {64, 64}, false);
-    add(block + "post_attention_layernorm.weight", {64}, true);
-    add(block + "mlp.gate_proj.weight", {96, 64}, false);
-    add(block + "mlp.up_proj.weight", {96, 64}, false);
-    add(block + "mlp.down_proj.weight", {64, 96}, false);
-  }
-  add("model.norm.weight", {64}, true);
-  for (size_t i = 0; i < tensors.size(); ++i) tensors[i].data = values[i].data();
-  const Status status = model::WriteSafetensors(folder + "/model.safetensors", tensors);
+  const Status status = conformance::WriteSmallModel(
+      folder, {.blocks = 4}, [&](const std::string&, bool norm, std::vector<float>* values) {
+        for (float& x : *values) x = norm ? 1.0f + normal(random) : normal(random);
+      });
   ASSERT_TRUE(status.ok()) << status.message();
 }
 

@@ -32,10 +32,7 @@ Status Merge(const ConvertArgs& args, const model::MergeRequest& request) {
   model::Maker maker(TheRegistry());
   std::vector<runtime::ResourceSlot> slots;
   for (const graph::PlanResource& resource : plan.resources) {
-    ENGINE_RETURN_IF_ERROR(runtime::AppendResource(
-        resource, &slots, [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
-          return maker.Make(resource, from, made);
-        }));
+    ENGINE_RETURN_IF_ERROR(runtime::AddResource(TheRegistry(), resource, &maker, &slots));
   }
   return model::ExportModel(*model::ModelOf(slots.back()), request);
 }

@@ -32,10 +32,7 @@ Status MakeModel(const graph::Plan& plan, const std::string& resource,
   *out = nullptr;
   std::string models;
   for (const graph::PlanResource& r : plan.resources) {
-    ENGINE_RETURN_IF_ERROR(runtime::AppendResource(
-        r, slots, [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
-          return maker.Make(r, from, made).At("", r.name);
-        }));
+    ENGINE_RETURN_IF_ERROR(runtime::AddResource(TheRegistry(), r, &maker, slots).At("", r.name));
     model::Model* model = model::ModelOf(slots->back());
     if (model == nullptr) continue;
     models += (models.empty() ? "" : ", ") + r.name;

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <map>
 
+#include "engine/abi/instance.h"
 #include "engine/graph/suggest.h"
-#include "engine/growth.hpp"
 #include "engine/model/autograd.h"
 #include "engine/model/formats/random_checkpoint.h"
 #include "engine/model/machine.h"
@@ -59,13 +59,10 @@ Status CreateTransform(const abi::Registry& registry, const graph::PlanResource&
   ENGINE_RETURN_IF_ERROR(Status(
       source->loaded->transforms->create(source->loaded->self, source->number, Str(resource.name),
                                          Str(resource.options), &out->vtable, &self)));
-  ENGINE_RETURN_IF_ERROR(
-      CheckComplete(out->vtable, "the table of a transform of kind '" + resource.kind->name + "'"));
-  if (out->vtable->plan == nullptr || out->vtable->rewrite == nullptr ||
-      out->vtable->destroy == nullptr) {
-    return Error(ENGINE_INTERNAL, "a transform of kind '", resource.kind->name,
-                 "' lacks plan, rewrite or destroy");
-  }
+  using Table = engine_transform_vtable;
+  ENGINE_RETURN_IF_ERROR(abi::CheckInstance(
+      out->vtable, "a transform of kind '" + resource.kind->name + "'", "plan, rewrite or destroy",
+      &Table::plan, &Table::rewrite, &Table::destroy));
   out->self = std::shared_ptr<void>(self, out->vtable->destroy);
   return Status();
 }

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "engine/growth.hpp"
-#include "engine/runtime/resource.h"
+#include "engine/abi/instance.h"
 
 namespace engine::runtime {
 namespace {
@@ -71,27 +70,19 @@ Status Pipeline::MakeNode(const graph::PlanNode& node, const abi::Registry& regi
                                                     Str(node.name), Str(node.options),
                                                     &spec->vtable, &spec->self));
   if (!status.ok()) return placed(status);
-  const engine_node_vtable* table = spec->vtable;
-  ENGINE_RETURN_IF_ERROR(placed(CheckComplete(table, "the table of a " + kind.name)));
-  if (table->open == nullptr || table->process == nullptr || table->close == nullptr ||
-      table->destroy == nullptr) {
-    return placed(Error(ENGINE_INTERNAL, "a node of kind '", kind.name,
-                        "' lacks open, process, close or destroy"));
-  }
-  return Status();
+  using Table = engine_node_vtable;
+  return placed(abi::CheckInstance(spec->vtable, "a node of kind '" + kind.name + "'",
+                                   "open, process, close or destroy", &Table::open, &Table::process,
+                                   &Table::close, &Table::destroy));
 }
 
 Status Pipeline::Make(const graph::Plan& plan, const abi::Registry& registry, ResourceMaker* maker,
                       const RunOptions& options, std::unique_ptr<Pipeline>* out) {
   std::unique_ptr<Pipeline> pipeline(new Pipeline(plan));
   for (const graph::PlanResource& resource : plan.resources) {
-    ENGINE_RETURN_IF_ERROR(AppendResource(
-        resource, &pipeline->resources_, [&](const ResourceSlot& from, ResourceSlot* made) {
-          const Status status = MadeByPlugin(registry, resource)
-                                    ? MakeByPlugin(registry, resource, made)
-                                    : maker->Make(resource, from, made);
-          return status.Prefix(At(resource.location)).At(resource.kind->plugin, resource.name);
-        }));
+    ENGINE_RETURN_IF_ERROR(AddResource(registry, resource, maker, &pipeline->resources_)
+                               .Prefix(At(resource.location))
+                               .At(resource.kind->plugin, resource.name));
   }
   RunSpec spec;
   spec.max_in_flight = plan.limits.max_in_flight;

@@ -1,6 +1,6 @@
 #include "engine/runtime/resource.h"
 
-#include "engine/growth.hpp"
+#include "engine/abi/instance.h"
 #include "engine/runtime/packet.h"
 
 namespace engine::runtime {
@@ -11,6 +11,8 @@ bool MadeByPlugin(const abi::Registry& registry, const graph::PlanResource& reso
          resource.kind->role == abi::Role::kResource;
 }
 
+namespace {
+
 Status MakeByPlugin(const abi::Registry& registry, const graph::PlanResource& resource,
                     ResourceSlot* out) {
   const abi::KindSource* source = registry.Source(resource.kind->name);
@@ -19,12 +21,10 @@ Status MakeByPlugin(const abi::Registry& registry, const graph::PlanResource& re
   ENGINE_RETURN_IF_ERROR(Status(
       source->loaded->resources->create(source->loaded->self, source->number, Str(resource.name),
                                         Str(resource.options), &vtable, &self)));
-  ENGINE_RETURN_IF_ERROR(
-      CheckComplete(vtable, "the table of a resource of kind '" + resource.kind->name + "'"));
-  if (vtable->object == nullptr || vtable->destroy == nullptr) {
-    return Error(ENGINE_INTERNAL, "a resource of kind '", resource.kind->name,
-                 "' lacks object or destroy");
-  }
+  using Table = engine_resource_vtable;
+  ENGINE_RETURN_IF_ERROR(abi::CheckInstance(vtable,
+                                            "a resource of kind '" + resource.kind->name + "'",
+                                            "object or destroy", &Table::object, &Table::destroy));
   std::shared_ptr<void> keep(self, vtable->destroy);
   auto slot = std::make_shared<engine_resource>();
   slot->name = resource.name;
@@ -36,6 +36,16 @@ Status MakeByPlugin(const abi::Registry& registry, const graph::PlanResource& re
   }
   *out = std::move(slot);
   return Status();
+}
+
+}  // namespace
+
+Status AddResource(const abi::Registry& registry, const graph::PlanResource& resource,
+                   ResourceMaker* maker, std::vector<ResourceSlot>* slots) {
+  return AppendResource(resource, slots, [&](const ResourceSlot& from, ResourceSlot* made) {
+    return MadeByPlugin(registry, resource) ? MakeByPlugin(registry, resource, made)
+                                            : maker->Make(resource, from, made);
+  });
 }
 
 }  // namespace engine::runtime

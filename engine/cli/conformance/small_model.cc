@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <vector>
 
+#include "engine/model/formats/byte_alphabet.h"
 #include "engine/model/formats/safetensors.h"
 #include "engine/philox.hpp"
 
@@ -19,19 +19,8 @@ constexpr int64_t kMost = 1024;  // of each size, so that a test stays one
 // 256 bytes in the printable alphabet of byte-level BPE, and made-up tokens.
 json Tokenizer() {
   json vocab;
-  int next = 0, id = 0;
-  for (int b = 0; b < 256; ++b) {
-    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-    const int point = printable ? b : 256 + next++;
-    std::string utf8;
-    if (point < 128) {
-      utf8 += static_cast<char>(point);
-    } else {
-      utf8 += static_cast<char>(0xc0 | (point >> 6));
-      utf8 += static_cast<char>(0x80 | (point & 0x3f));
-    }
-    vocab[utf8] = id++;
-  }
+  int id = 0;
+  for (int b = 0; b < 256; ++b) vocab[model::TokenOfByte(static_cast<uint8_t>(b))] = id++;
   for (int i = 0; id < kSmallVocab; ++i) vocab["<extra_" + std::to_string(i) + ">"] = id++;
   return {
       {"version", "1.0"},
@@ -48,7 +37,8 @@ json Tokenizer() {
 
 }  // namespace
 
-Status WriteSmallModel(const std::string& folder, const SmallModelSize& s) {
+Status WriteSmallModel(const std::string& folder, const SmallModelSize& s,
+                       const SmallValues& fill) {
   for (const int64_t each : {s.hidden, s.blocks, s.heads, s.kv_heads, s.mlp, s.context}) {
     if (each < 1 || each > kMost) {
       return Error(ENGINE_OUT_OF_RANGE, "a size of the small model is ", each, "; it takes 1 to ",
@@ -91,10 +81,14 @@ Status WriteSmallModel(const std::string& folder, const SmallModelSize& s) {
     int64_t count = 1;
     for (const int64_t d : shape) count *= d;
     const bool norm = shape.size() == 1;
-    const Philox random(s.seed, name);
     std::vector<float>& v = values.emplace_back(static_cast<size_t>(count));
-    for (size_t i = 0; i < v.size(); ++i) {
-      v[i] = (norm ? 1.0f : 0.0f) + 0.14f * static_cast<float>(2 * random.Uniform(i) - 1);
+    if (fill) {
+      fill(name, norm, &v);
+    } else {
+      const Philox random(s.seed, name);
+      for (size_t i = 0; i < v.size(); ++i) {
+        v[i] = (norm ? 1.0f : 0.0f) + 0.14f * static_cast<float>(2 * random.Uniform(i) - 1);
+      }
     }
     tensors.push_back({name, "F32", std::move(shape), nullptr});
   };

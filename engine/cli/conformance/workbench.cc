@@ -68,13 +68,7 @@ Status Workbench::MakeModel(const std::string& text, const SmallModelSize& size,
   }
   model::Maker maker(registry_);
   for (const graph::PlanResource& resource : plan.resources) {
-    ENGINE_RETURN_IF_ERROR(runtime::AppendResource(
-        resource, slots, [&](const runtime::ResourceSlot& from, runtime::ResourceSlot* made) {
-          if (runtime::MadeByPlugin(registry_, resource)) {
-            return runtime::MakeByPlugin(registry_, resource, made);
-          }
-          return maker.Make(resource, from, made);
-        }));
+    ENGINE_RETURN_IF_ERROR(runtime::AddResource(registry_, resource, &maker, slots));
   }
   return Status();
 }

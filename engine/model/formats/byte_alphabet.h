@@ -4,6 +4,7 @@
 #define ENGINE_MODEL_FORMATS_BYTE_ALPHABET_H_
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,20 +12,37 @@
 
 namespace engine::model {
 
-// The byte of a code point, or -1. Bytes that are printable in Latin-1 stand for themselves; the
-// 68 others follow from U+0100 in order.
+// The code point of each byte: bytes that are printable in Latin-1 stand for themselves; the 68
+// others follow from U+0100 in order.
+inline const std::array<char32_t, 256>& CodePointsOfBytes() {
+  static const auto table = [] {
+    std::array<char32_t, 256> t{};
+    char32_t next = 0x100;
+    for (char32_t b = 0; b < 256; ++b) {
+      const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
+      t[b] = printable ? b : next++;
+    }
+    return t;
+  }();
+  return table;
+}
+
+// The byte of a code point, or -1.
 inline int ByteOfCodePoint(char32_t c) {
   static const auto table = [] {
     std::array<int16_t, 0x144> t{};
     t.fill(-1);
-    char32_t next = 0x100;
-    for (int16_t b = 0; b < 256; ++b) {
-      const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
-      t[printable ? static_cast<char32_t>(b) : next++] = b;
-    }
+    for (int16_t b = 0; b < 256; ++b) t[CodePointsOfBytes()[static_cast<size_t>(b)]] = b;
     return t;
   }();
   return c < table.size() ? table[c] : -1;
+}
+
+// One byte as a token.
+inline std::string TokenOfByte(uint8_t byte) {
+  std::string token;
+  AppendUtf8(CodePointsOfBytes()[byte], &token);
+  return token;
 }
 
 // False when the token is not spelled in the alphabet.
