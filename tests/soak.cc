@@ -173,7 +173,11 @@ class Soak : public batcher::Listener {
         r.n = 2 + Pick(3);
       }
       if (Pick(2) == 0) {
-        sent->sampling = {sizeof(engine_sampling), 40, 0.8, 1.0, Pick(1000)};
+        sent->sampling = Sized<engine_sampling>();
+        sent->sampling.top_k = 40;
+        sent->sampling.temperature = 0.8;
+        sent->sampling.top_p = 1;
+        sent->sampling.seed = Pick(1000);
         r.sampling = &sent->sampling;
       }
       if (Pick(8) == 0) r.timeout_us = 1 + Pick(60000);
@@ -319,7 +323,8 @@ class Soak : public batcher::Listener {
       rows.positions = positions.data();
       rows.sampling = sampling.data();
       rows.inputs = inputs.data();
-      const engine_sampling greedy = {sizeof(engine_sampling), 0, 0, 1, 0};
+      engine_sampling greedy = Sized<engine_sampling>();
+      greedy.top_p = 1;
       status =
           Status(model::ModelHost()->sample(nullptr, &rows, &greedy, ids.data(), margins.data()));
     }

@@ -130,6 +130,9 @@ struct Sampling {
   double temperature = 0, top_p = 1;
   int64_t top_k = 0;
   double draw = 0;  // in [0, 1)
+  // After top_k and before top_p: the most typical ones whose probabilities add up to it; 1: all.
+  double typical_p = 1;
+  double min_p = 0;  // last: only those at least that likely, the likeliest being 1
 };
 // Chooses from one row of logits: the greatest (the first of equals) at temperature 0, else by the
 // draw. -1 when the row holds a NaN or nothing above minus infinity. The margin is the greatest
@@ -138,6 +141,11 @@ struct SampleScratch {
   std::vector<float> weights;
   std::vector<std::pair<float, int32_t>> kept;
 };
+// Of one row: the log of the sum of the exponentials, and the likeliest tokens with their
+// log-probabilities, the first of equals first. NaN where the row holds one.
+double LogSum(const float* logits, int64_t vocab, SampleScratch* scratch);
+void TopTokens(const float* logits, int64_t vocab, int64_t count, double log_sum,
+               SampleScratch* scratch, int32_t* ids, float* logprobs);
 int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, SampleScratch* scratch,
                   float* margin);
 

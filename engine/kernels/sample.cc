@@ -42,7 +42,72 @@ int64_t Draw(const std::vector<Candidate>& kept, size_t count, double draw) {
   return kept[count - 1].second;
 }
 
+// Of candidates, the most typical ones: those whose surprise is nearest to the entropy of all of
+// them, the fewest whose probabilities add up to `share`. Sorted by likelihood.
+void MostTypical(double share, std::vector<Candidate>* kept) {
+  double total = 0, entropy = 0;
+  for (const Candidate& c : *kept) total += static_cast<double>(c.first);
+  for (const Candidate& c : *kept) {
+    const double p = static_cast<double>(c.first) / total;
+    if (p > 0) entropy -= p * std::log(p);
+  }
+  struct Far {
+    double distance;
+    Candidate candidate;
+    bool operator<(const Far& other) const {  // a heap's top is its greatest: the nearest
+      return distance != other.distance ? distance > other.distance
+                                        : candidate.second > other.candidate.second;
+    }
+  };
+  std::vector<Far> heap;
+  heap.reserve(kept->size());
+  for (const Candidate& c : *kept) {
+    const double surprise = -std::log(static_cast<double>(c.first) / total);
+    if (std::isfinite(surprise)) heap.push_back({std::abs(surprise - entropy), c});
+  }
+  std::make_heap(heap.begin(), heap.end());
+  kept->clear();
+  for (double sum = 0; !heap.empty() && (kept->empty() || sum < share * total);) {
+    std::pop_heap(heap.begin(), heap.end());
+    sum += static_cast<double>(heap.back().candidate.first);
+    kept->push_back(heap.back().candidate);
+    heap.pop_back();
+  }
+  std::sort(kept->begin(), kept->end(), Likelier);
+}
+
+// exp((x - top) / temperature) of a row into the scratch; the sum of them.
+double Weigh(const float* logits, int64_t vocab, float top, float inverse_temperature,
+             SampleScratch* scratch) {
+  Reserve(&scratch->weights, vocab);
+  constexpr int64_t kPiece = 1024;
+  double total = 0;
+  for (int64_t i = 0; i < vocab; i += kPiece) {
+    const int64_t count = std::min(kPiece, vocab - i);
+    total += static_cast<double>(ActiveRoad().exp_weights(
+        logits + i, count, top, inverse_temperature, scratch->weights.data() + i));
+  }
+  return total;
+}
+
 }  // namespace
+
+double LogSum(const float* logits, int64_t vocab, SampleScratch* scratch) {
+  float first = 0, second = 0;
+  int64_t best = -1;
+  ActiveRoad().greatest(logits, vocab, &first, &second, &best);
+  if (best < 0 || first == -INFINITY) return NAN;
+  return static_cast<double>(first) + std::log(Weigh(logits, vocab, first, 1, scratch));
+}
+
+void TopTokens(const float* logits, int64_t vocab, int64_t count, double log_sum,
+               SampleScratch* scratch, int32_t* ids, float* logprobs) {
+  Likeliest(logits, vocab, std::min(count, vocab), &scratch->kept);
+  for (size_t i = 0; i < scratch->kept.size(); ++i) {
+    ids[i] = scratch->kept[i].second;
+    logprobs[i] = static_cast<float>(static_cast<double>(scratch->kept[i].first) - log_sum);
+  }
+}
 
 int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, SampleScratch* scratch,
                   float* margin) {
@@ -53,17 +118,43 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
   *margin = first - second;
   if (best < 0 || first == -INFINITY) return -1;
   if (how.temperature <= 0 || how.top_k == 1) return best;
-  Reserve(&scratch->weights, vocab);
-  float* w = scratch->weights.data();
   constexpr int64_t kPiece = 1024;
-  const auto inverse = static_cast<float>(1.0 / how.temperature);
-  double total = 0;
-  for (int64_t i = 0; i < vocab; i += kPiece) {
-    const int64_t count = std::min(kPiece, vocab - i);
-    total += static_cast<double>(road.exp_weights(logits + i, count, first, inverse, w + i));
-  }
+  const double total =
+      Weigh(logits, vocab, first, static_cast<float>(1.0 / how.temperature), scratch);
+  const float* w = scratch->weights.data();
   if (!(total > 0) || !std::isfinite(total)) return -1;
   const bool some = how.top_k > 0 && how.top_k < vocab;
+  // The likeliest has the weight 1.
+  const auto likely_enough = [&](const std::vector<Candidate>& kept, size_t n) {
+    while (n > 1 && static_cast<double>(kept[n - 1].first) < how.min_p) --n;
+    return n;
+  };
+  if (how.typical_p < 1 || (how.min_p > 0 && !some && how.top_p >= 1)) {
+    std::vector<Candidate>& kept = scratch->kept;
+    if (some) {
+      Likeliest(w, vocab, how.top_k, &kept);
+    } else {
+      kept.clear();
+      const double least = how.typical_p < 1 ? 0 : std::min(how.min_p, 1.0);
+      for (int64_t i = 0; i < vocab; ++i) {
+        if (w[i] > 0 && static_cast<double>(w[i]) >= least) {
+          kept.emplace_back(w[i], static_cast<int32_t>(i));
+        }
+      }
+      if (kept.empty()) return best;
+    }
+    if (how.typical_p < 1) MostTypical(how.typical_p, &kept);
+    double mass = 0, sum = 0;
+    for (const Candidate& c : kept) mass += static_cast<double>(c.first);
+    size_t n = kept.size();
+    if (how.top_p < 1) {
+      n = 0;
+      while (n < kept.size() && (n == 0 || sum < how.top_p * mass)) {
+        sum += static_cast<double>(kept[n++].first);
+      }
+    }
+    return Draw(kept, how.typical_p < 1 ? likely_enough(kept, n) : n, how.draw);
+  }
   if (some || how.top_p < 1) {
     // Most often few candidates hold the probability that is asked for; more are taken when not.
     for (int64_t count = some ? how.top_k : std::min<int64_t>(256, vocab);; count *= 8) {
@@ -83,7 +174,7 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
         }
         if (!some && sum < how.top_p * mass && count < vocab) continue;
       }
-      return Draw(scratch->kept, n, how.draw);
+      return Draw(scratch->kept, likely_enough(scratch->kept, n), how.draw);
     }
   }
   // All of the vocabulary: whole pieces are passed over first.

@@ -5,12 +5,12 @@
 
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/parallel.h"
+#include "engine/model/choose.h"
 #include "engine/model/export_model.h"
 #include "engine/model/formats/chat_template.h"
 #include "engine/model/host_services.h"
 #include "engine/model/model.h"
 #include "engine/model/model_files.h"
-#include "engine/philox.hpp"
 #include "engine/torch_ops.h"
 #include "engine/util.hpp"
 
@@ -253,39 +253,27 @@ engine_status* StepC(engine_model* m, const engine_step* step, float* logits) {
   });
 }
 
-engine_status* SampleC(engine_model* m, const engine_logits* logits,
-                       const engine_sampling* fallback, int32_t* ids, float* margins) {
+engine_status* ChooseC(engine_model* m, const engine_logits* logits,
+                       const engine_sampling* fallback, const engine_choices* out) {
   return Guard([&]() -> Status {
     ENGINE_RETURN_IF_ERROR(CheckComplete(logits, "what holds the logits"));
     ENGINE_RETURN_IF_ERROR(CheckComplete(fallback, "the sampling of rows without their own"));
-    const auto vocab = static_cast<int64_t>(logits->vocab);
-    if (vocab <= 0 || vocab > std::numeric_limits<int32_t>::max()) {
-      return Error(ENGINE_INVALID_ARGUMENT, "logits over a vocabulary of ", logits->vocab);
-    }
+    ENGINE_RETURN_IF_ERROR(CheckComplete(out, "what takes the choices"));
+    static const std::vector<int64_t> kNone;
     const uint64_t begin_ns = NowNs();
-    kernels::ParallelFor(logits->rows, 1, [&](int64_t begin, int64_t end) {
-      thread_local kernels::SampleScratch scratch;
-      for (int64_t r = begin; r < end; ++r) {
-        const engine_sampling* how = logits->sampling != nullptr && logits->sampling[r] != nullptr
-                                         ? logits->sampling[r]
-                                         : fallback;
-        kernels::Sampling s{how->temperature, how->top_p, how->top_k, 0};
-        if (s.temperature > 0) {
-          s.draw = Philox(how->seed, logits->requests[r]).Uniform(logits->positions[r]);
-        }
-        ids[r] = static_cast<int32_t>(
-            kernels::SampleRow(logits->data + r * vocab, vocab, s, &scratch, margins + r));
-      }
-    });
+    Status status = Choose(*logits, Known(*fallback),
+                           m != nullptr ? FromC(m)->config().stop_ids : kNone, Known(*out));
     if (m != nullptr) FromC(m)->AddKernelTime(NowNs() - begin_ns);
-    for (uint32_t r = 0; r < logits->rows; ++r) {
-      if (ids[r] < 0) {
-        return Error(ENGINE_DATA_LOSS, "the logits of request ", logits->requests[r],
-                     " hold a NaN or nothing finite");
-      }
-    }
-    return Status();
+    return status;
   });
+}
+
+engine_status* SampleC(engine_model* m, const engine_logits* logits,
+                       const engine_sampling* fallback, int32_t* ids, float* margins) {
+  engine_choices out = Sized<engine_choices>();
+  out.ids = ids;
+  out.margins = margins;
+  return ChooseC(m, logits, fallback, &out);
 }
 
 void StepTimes(const engine_model* m, uint64_t* steps, uint64_t* step_ns, uint64_t* kernel_ns) {
@@ -540,6 +528,16 @@ const engine_model_host kModelHost = {
     &WriteText,
     &ExportModelC,
     &ProvenanceC,
+    &ChooseC,
+    [](const engine_model* m, uint32_t number, engine_str* out) -> engine_status* {
+      const std::vector<std::string>& names = FromC(m)->adapters();
+      if (number == 0 || number > names.size()) {
+        return engine::internal::NewStatus(ENGINE_OUT_OF_RANGE,
+                                           "no adapter has the number " + std::to_string(number));
+      }
+      *out = Str(names[number - 1]);
+      return nullptr;
+    },
 };
 
 }  // namespace

@@ -16,6 +16,17 @@ class CallAccess {
   static bool Cancelled(const engine_call* call) {
     return call->run != nullptr && call->run->cancelled_.load(std::memory_order_relaxed);
   }
+  static uint32_t Phase(const engine_call* call) {
+    switch (call->run->state()) {
+      case RunState::kCreated:
+      case RunState::kRunning:
+        return ENGINE_RUN_RUNNING;
+      case RunState::kDraining:
+        return ENGINE_RUN_DRAINING;
+      default:
+        return ENGINE_RUN_CANCELLED;
+    }
+  }
   static const std::vector<OutputSpec>& Outputs(const engine_call* call) {
     return call->run->spec_.nodes[call->node].outputs;
   }
@@ -152,6 +163,10 @@ const engine_nodes_host kNodesHost = {
       return r != nullptr && r->type == View(type) ? r->object : nullptr;
     },
     [](const engine_resource* r) { return Str(r->name); },
+    [](const engine_completion* d) -> uint32_t {
+      const engine_call* call = d->call.load();
+      return call != nullptr ? CallAccess::Phase(call) : uint32_t{ENGINE_RUN_CANCELLED};
+    },
 };
 
 }  // namespace

@@ -40,7 +40,8 @@ struct engine_completion {
 struct engine_call {
   engine::runtime::Run* run = nullptr;
   uint32_t node = 0;
-  uint64_t ticket = 0;  // order of beginning within the node
+  uint32_t line = 0;  // of the node, and its place there
+  uint64_t ticket = 0;
   uint64_t key = 0;
   uint64_t group = 0;
   bool control = false;    // open or close: no packets

@@ -63,7 +63,8 @@ void Run::BuildRooms() {
 bool Run::ComponentIdle(const Component& component) const {
   for (uint32_t index : component.nodes) {
     const NodeState& node = *nodes_[index];
-    if (node.in_flight != 0 || !node.OutboxEmpty() || !node.done.empty()) return false;
+    // What is done and not committed is in flight.
+    if (node.in_flight != 0 || !node.OutboxEmpty()) return false;
     if (node.generator && !node.finished && state_ == RunState::kRunning) return false;
     for (const Input& input : node.inputs) {
       if (!input.queue.empty()) return false;

@@ -222,11 +222,12 @@ void Run::Finish(engine_call* call) {
     call->status = Status();
   }
   bool enough = false;  // the run has what it is for
-  node.done.emplace(call->ticket, call);
-  while (!node.done.empty() && node.done.begin()->first == node.commit_ticket) {
-    engine_call* next = node.done.begin()->second;
-    node.done.erase(node.done.begin());
-    ++node.commit_ticket;
+  Line& line = node.lines[call->line];
+  line.done.emplace(call->ticket, call);
+  while (!line.done.empty() && line.done.begin()->first == line.commit_ticket) {
+    engine_call* next = line.done.begin()->second;
+    line.done.erase(line.done.begin());
+    ++line.commit_ticket;
     enough |= next->finish && !node.generator;
     Commit(next);
   }

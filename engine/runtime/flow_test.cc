@@ -135,6 +135,53 @@ TEST_F(FlowTest, AGeneratorHearsItsFeedback) {
   EXPECT_EQ(heard, 50);
 }
 
+// A source that keeps a call open for what may come still hears its feedback, in a loop with less
+// room than it has under way.
+TEST_F(FlowTest, ASourceHearsItsFeedbackWhileItWaitsForWork) {
+  Graph g;
+  std::mutex mutex;
+  engine_completion* open = nullptr;
+  int64_t made = 0, heard = 0, heard_while_open = 0;
+  uint32_t phase_seen = 99;
+  const engine_nodes_host* host = NodesHost();
+  NodeSpec& gen = g.Add("gen", 1, 1, [&](Call c) -> Status {
+    std::lock_guard lock(mutex);
+    if (!c.has(0)) return Status(host->defer(c.get(), &open));
+    ++heard;
+    heard_while_open += open != nullptr ? 1 : 0;
+    return Status();
+  });
+  gen.policy = Policy::kAny;
+  gen.emission = Emission::kMany;
+  gen.max_in_flight = 2;
+  g.Add("work", 1, 1, PassOn);
+  g.Connect("gen", "work", 1);
+  g.Connect("work", "gen", 1).feedback = true;
+  // Rounds come from outside, as a socket would bring them, each when the one before is back.
+  std::thread outside([&] {
+    for (bool last = false; !last;) {
+      Sleep(500);
+      std::lock_guard lock(mutex);
+      if (open == nullptr || heard != made) continue;
+      engine_completion* done = std::exchange(open, nullptr);
+      phase_seen = host->completion_phase(done);
+      last = made == 50;
+      for (int i = 0; i < 10 && !last; ++i) {
+        const Status status(host->completion_emit(done, 0, NewNumber(made++), 7));
+        EXPECT_TRUE(status.ok()) << status.message();
+      }
+      if (last) host->completion_finish(done);
+      host->completion_done(done, nullptr);
+    }
+  });
+  const Status status = RunGraph(&g, &report_);
+  outside.join();
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(heard, 50);
+  EXPECT_GT(heard_while_open, 0);
+  EXPECT_EQ(phase_seen, static_cast<uint32_t>(ENGINE_RUN_RUNNING));
+}
+
 // --- Back-pressure
 
 TEST_F(FlowTest, NoQueueGrowsBeyondItsCapacity) {

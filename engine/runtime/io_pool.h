@@ -1,6 +1,7 @@
 // The host's I/O threads: where blocking reads and writes happen, so that no worker waits, and one
 // thread for timers, so that those wait for no read.
-// Invariant: threads are started at the first use and joined at exit of the process only.
+// Invariant: threads are started when work comes that no idle one could take, up to kMostIoThreads,
+// and end with the process.
 #ifndef ENGINE_RUNTIME_IO_POOL_H_
 #define ENGINE_RUNTIME_IO_POOL_H_
 
@@ -9,7 +10,8 @@
 
 namespace engine::runtime {
 
-inline constexpr uint32_t kIoThreads = 2;
+// Some of them may be taken for as long as a server runs.
+inline constexpr uint32_t kMostIoThreads = 16;
 
 void RunOnIo(std::function<void()> body);
 // `body` must not block: it runs on the only thread that timers have.

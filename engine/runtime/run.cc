@@ -22,6 +22,8 @@ Run::Run(RunSpec spec, RunOptions options)
       if (input.connected && !input.feedback) node->generator = false;
       node->head |= input.connected && input.feedback;
     }
+    node->hears = node->generator && node->head && s.policy == abi::Policy::kAny &&
+                  s.emission == abi::Emission::kMany;
     node->uses_resources = !s.resources.empty();
     node->stats.name = s.name;
     node->stats.kind = s.kind;

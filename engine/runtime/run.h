@@ -90,6 +90,7 @@ class Run {
   friend class CallAccess;
   struct Input;
   struct Output;
+  struct Line;
   struct NodeState;
   struct Component;
   struct Lanes;

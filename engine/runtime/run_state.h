@@ -65,6 +65,12 @@ struct Run::Output {
   std::deque<Item> outbox;  // emitted beyond the room; the node waits until it is empty
 };
 
+// Calls of a node that commit in the order in which they began.
+struct Run::Line {
+  uint64_t next_ticket = 0, commit_ticket = 0;
+  std::map<uint64_t, engine_call*> done;  // finished out of order
+};
+
 struct Run::NodeState {
   uint32_t index = 0;
   uint32_t component = 0;
@@ -74,17 +80,19 @@ struct Run::NodeState {
   uint32_t in_flight = 0;
   uint32_t inside = 0;      // of them, those that have not come back (put off or not)
   uint32_t generating = 0;  // calls without input under way
-  uint64_t next_ticket = 0, commit_ticket = 0;
-  uint64_t next_key = 0;                  // of calls that begin a key domain
-  std::map<uint64_t, engine_call*> done;  // finished out of order
-  uint32_t next_port = 0;                 // ANY: where to look first
-  bool listed = false;                    // in its executor's ready list
-  bool finished = false;                  // a source that has nothing more
+  Line lines[2];            // calls commit in the order of their line
+  uint64_t next_key = 0;    // of calls that begin a key domain
+  uint32_t next_port = 0;   // ANY: where to look first
+  bool listed = false;      // in its executor's ready list
+  bool finished = false;    // a source that has nothing more
   bool closed = false;
   bool batch_due = false;    // BATCH: the oldest packet waited long enough
   bool batch_timer = false;  // BATCH: a timer runs
   bool head = false;         // loops come back to it
   bool generator = false;    // no input but feedback
+  // A generator that numbers its packets itself: what comes back to it waits neither for a call
+  // without input that is still open, nor for room to begin more work.
+  bool hears = false;
   bool uses_resources = false;
   Status failed;  // of the node: what every further key is answered with
   std::vector<std::unique_ptr<engine_call>> calls;

@@ -71,7 +71,8 @@ bool Run::Ready(const NodeState& node) const {
   }
   // Packets of several streams come into a node in the order in which they were taken.
   if (spec.policy == Policy::kAny && node.inside != 0) return false;
-  return (InputsReady(node) || IsGenerator(node)) && HasRoom(node);
+  if (InputsReady(node)) return node.hears || HasRoom(node);
+  return IsGenerator(node) && HasRoom(node);
 }
 
 void Run::Touch(uint32_t index) {
@@ -177,7 +178,8 @@ engine_call* Run::Begin(uint32_t index) {
     call = node.free_calls.back();
     node.free_calls.pop_back();
   }
-  call->ticket = node.next_ticket++;
+  call->line = node.hears && !InputsReady(node) ? 1 : 0;
+  call->ticket = node.lines[call->line].next_ticket++;
   call->group = 0;
   call->resources = spec.resources;
   ++node.in_flight;

@@ -80,6 +80,12 @@ const engine_metrics kMetrics = {sizeof(engine_metrics), &GetMetric, &AddMetric,
                                  [](engine_metric* metric, double value) {
                                    if (metric->type == ENGINE_METRIC_GAUGE)
                                      metric->value.store(value);
+                                 },
+                                 [](engine_status* (*put)(void*, engine_str), void* arg) {
+                                   return Guard([&] {
+                                     const std::string text = RenderMetrics();
+                                     return Status(put(arg, Str(text)));
+                                   });
                                  }};
 const engine_async kAsync = {sizeof(engine_async),
                              [](void (*fn)(void*), void* arg) -> engine_status* {

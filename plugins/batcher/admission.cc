@@ -98,8 +98,15 @@ Status Scheduler::Admit(Request* r, uint64_t now) {
     if (ask->timeout_us != 0) r->timeout_ns = std::min(ask->timeout_us, UINT64_MAX / 2000) * 1000;
     r->has_session = ask->session.size != 0;
     if (ask->sampling != nullptr) {
-      r->sampling = *ask->sampling;
+      r->sampling = Known(*ask->sampling);
       r->has_sampling = true;
+    }
+    const engine_request all = Known(*ask);
+    r->wants_scores = (all.flags & ENGINE_REQUEST_SCORE_PROMPT) != 0;
+    if (all.form != ENGINE_FORM_FREE && r->sampling.guide == nullptr) {
+      return Error(ENGINE_FAILED_PRECONDITION,
+                   "the request asks for a form of its answer, and nothing in this pipeline keeps "
+                   "answers to forms: put a node `constrain` before the batcher");
     }
   }
   r->level = std::clamp(r->level, 1u, limits_.levels);
@@ -115,6 +122,10 @@ Status Scheduler::Admit(Request* r, uint64_t now) {
   if (r->has_session) {
     r->session = {std::string(View(ask->session)), std::string(View(ask->salt)),
                   std::string(View(ask->adapter))};
+    if (r->wants_scores) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "a prompt that continues a session is not scored: leave the session out");
+    }
     if (r->n > 1) {
       return Error(ENGINE_INVALID_ARGUMENT, "a session goes on with one answer, but n is ", r->n);
     }
@@ -184,6 +195,24 @@ void Scheduler::Cancel(uint64_t group, uint64_t now) {
   }
   next_deadline_ = 0;
   if (!under_way()) EndLate(now);
+}
+
+void Scheduler::Enough(uint64_t group, uint32_t choice) {
+  for (auto& [number, request] : requests_) {
+    if (request->ask.group != group) continue;
+    for (const auto& answer : request->answers) {
+      if (answer->choice != choice || answer->told || answer->state == Answer::kGone) continue;
+      const bool stepping = std::any_of(step_.begin(), step_.end(), [&](const Slot& slot) {
+        return slot.answer == answer.get();
+      });
+      if (stepping) {
+        answer->enough = true;
+      } else {
+        End(answer.get(), ENGINE_FINISH_STOP);
+      }
+      return;
+    }
+  }
 }
 
 void Scheduler::Enqueue(Answer* answer) {
@@ -312,6 +341,11 @@ Status Scheduler::Begin(Answer* answer) {
     r.usage.prompt_tokens = r.prompt;
     answer->tokens = std::make_shared<std::vector<int32_t>>(std::move(prompt));
     answer->tokens->reserve(r.prompt + r.max_tokens);
+    if (r.wants_scores) {
+      const uint32_t told = r.has_sampling ? r.sampling.logprobs : 0;
+      r.scores = std::make_shared<PromptScores>(
+          r.prompt, std::min(told, kMostAlternatives + 1) - std::min(told, 1u));
+    }
   }
   const bool first = !answer->returned && answer->choice == 0;
   ENGINE_RETURN_IF_ERROR(Open(answer));
@@ -323,7 +357,9 @@ Status Scheduler::Open(Answer* answer) {
   if (model_.pool == nullptr) return Status();
   Request& r = *answer->request;
   engine_kv_open how = Sized<engine_kv_open>();
-  how.flags = limits_.share_prefixes ? 0 : ENGINE_KV_OPEN_NO_SHARING;
+  // What was found computed would bring no scores.
+  const bool share = limits_.share_prefixes && !r.wants_scores;
+  how.flags = share ? 0 : ENGINE_KV_OPEN_NO_SHARING;
   how.tokens = answer->tokens->data();
   how.token_count = static_cast<uint32_t>(answer->tokens->size());
   how.adapter = r.adapter;

@@ -3,6 +3,7 @@
 // so that the scheduler is asked again on a worker (tick_ is set from the moment the timer is).
 #include "node.h"
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,34 @@ struct Token : engine_token {
   std::shared_ptr<void> keep;
   std::string owned_error;
   engine_usage owned_usage;
+  std::vector<int32_t> owned_top_ids;
+  std::vector<float> owned_top_logprobs;
+  std::shared_ptr<PromptScores> scores;
 };
+
+// The log-probabilities of the token's row, and of its prompt.
+void TellScores(const Given& g, Token* to) {
+  if (g.id >= 0 && g.sampled != nullptr && ENGINE_HAS(g.sampled, top_count) &&
+      g.sampled->logprobs != nullptr && !std::isnan(g.sampled->logprobs[g.row])) {
+    const engine_sampled& s = *g.sampled;
+    to->scored = 1;
+    to->logprob = s.logprobs[g.row];
+    for (size_t i = size_t{g.row} * s.top_count; i < (size_t{g.row} + 1) * s.top_count; ++i) {
+      if (s.top_ids[i] < 0) break;
+      to->owned_top_ids.push_back(s.top_ids[i]);
+      to->owned_top_logprobs.push_back(s.top_logprobs[i]);
+    }
+    to->top_count = static_cast<uint32_t>(to->owned_top_ids.size());
+    to->top_ids = to->owned_top_ids.data();
+    to->top_logprobs = to->owned_top_logprobs.data();
+  }
+  if (g.scores == nullptr || (g.index != 0 && g.finish == ENGINE_FINISH_NONE)) return;
+  to->scores = g.scores;
+  to->prompt_logprobs = g.scores->logprobs.data();
+  to->prompt_top_ids = g.scores->top_ids.data();
+  to->prompt_top_logprobs = g.scores->top_logprobs.data();
+  to->prompt_top_count = g.scores->top_count;
+}
 
 Status MakeStep(StepParts parts, Packet* packet) {
   auto made = std::make_unique<Step>();
@@ -193,6 +221,7 @@ void Batcher::Give(const Given& g) {
   made->choice = g.choice;
   made->choices = g.choices;
   made->retry_after_us = g.retry_after_us;
+  TellScores(g, made.get());
   const bool ends = g.finish != ENGINE_FINISH_NONE;
   if (g.index == 0 || ends) {
     made->keep = g.ask->keep;
@@ -221,7 +250,12 @@ Status Batcher::Process(Call& call) {
   if (const engine_packet* packet = fresh.Raw(call)) {
     ENGINE_RETURN_IF_ERROR(TakeIn(call, packet));
   } else if (const engine_cancel* c = cancel.Get(call)) {
-    scheduler_->Cancel(c->group, NowNs());
+    const engine_cancel all = Known(*c);
+    if (all.how == ENGINE_CANCEL_ENOUGH) {
+      scheduler_->Enough(all.group, all.choice);
+    } else {
+      scheduler_->Cancel(all.group, NowNs());
+    }
   } else if (const engine_error_payload* error = running.Failure(call)) {
     tick_.reset();
     scheduler_->Failed(Status(static_cast<engine_code>(error->code), View(error->message)),

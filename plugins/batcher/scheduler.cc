@@ -26,6 +26,7 @@ void Scheduler::Use(const ModelView& model) {
 // Gives the pages back; the sequence will be computed again.
 void Scheduler::Preempt(Answer* answer) {
   if (answer->told) return Leave(answer, true);  // only its session's last token was missing
+  if (answer->enough) return End(answer, ENGINE_FINISH_STOP);
   Release(answer, false);
   std::erase(running_, answer);
   std::erase(suspects_, answer);
@@ -70,24 +71,19 @@ void Scheduler::Leave(Answer* answer, bool keep_session) {
 
 // Tells the end of an answer and lets go of it. An end of a request that has not branched yet is
 // the end of all its answers.
-void Scheduler::End(Answer* answer, engine_finish finish, const Status& status, int32_t id,
-                    float margin) {
+void Scheduler::End(Answer* answer, engine_finish finish, const Status& status,
+                    const SampledRow& row) {
   if (answer->told) return Leave(answer, false);
   Request& r = *answer->request;
   engine_usage usage = r.usage;
-  usage.generated_tokens = answer->Generated() + (finish == ENGINE_FINISH_STOP ? 1 : 0);
+  const bool by_token = finish == ENGINE_FINISH_STOP && row.id >= 0;
+  usage.generated_tokens = answer->Generated() + (by_token ? 1 : 0);
   usage.preemptions = answer->preemptions;
   usage.drafted_tokens = answer->drafted;
   usage.accepted_tokens = answer->accepted;
-  Given given;
-  given.ask = &r.ask;
-  given.choices = r.n;
-  given.id = id;
+  Given given = About(*answer, row);
   given.index = answer->Generated() - (finish == ENGINE_FINISH_LENGTH ? 1 : 0);
   given.finish = finish;
-  given.margin = margin;
-  given.tokens = answer->tokens;
-  given.prompt = r.prompt;
   given.code = status.code();
   given.error = status.message();
   given.usage = &usage;
@@ -181,7 +177,9 @@ void Scheduler::Choose(std::vector<Slot>* chosen) {
     }
     for (Slot& slot : *chosen) {
       const Answer& a = *slot.answer;
-      if (limits_.draft_room == 0 || size(a) != 1 || a.Generated() == 0 || a.told) continue;
+      if (limits_.draft_room == 0 || a.request->scores != nullptr || size(a) != 1 ||
+          a.Generated() == 0 || a.told)
+        continue;
       const uint64_t most = std::min<uint64_t>(a.request->max_tokens - a.Generated() - 1,
                                                model_.context - a.tokens->size());
       slot.room =
@@ -191,8 +189,19 @@ void Scheduler::Choose(std::vector<Slot>* chosen) {
   }
   for (Slot& slot : *chosen) {
     const Answer& a = *slot.answer;
-    const bool last = whole || a.done + slot.take == a.tokens->size();
-    slot.logits = last && a.request->branched && !a.told ? 1 : 0;
+    const Request& r = *a.request;
+    const uint64_t start = whole ? 0 : a.done, end = start + slot.take;
+    const bool last = end == a.tokens->size();
+    slot.logits = last && r.branched && !a.told ? 1 : 0;
+    slot.scored = 0;
+    if (r.scores == nullptr || r.scores->complete()) continue;
+    // From the first place that has no score yet; tokens before it were computed and never scored
+    // only when they were, in part, in an earlier step.
+    const uint64_t first = std::max<uint64_t>(start, r.scores->known - 1);
+    const uint64_t scored_end = std::min<uint64_t>(end, r.prompt - 1);
+    if (first >= scored_end) continue;
+    slot.scored = static_cast<uint32_t>(scored_end - first);
+    slot.logits = static_cast<uint32_t>(end - first);
   }
 }
 
@@ -233,6 +242,9 @@ void Scheduler::Build(const std::vector<Slot>& chosen, StepParts* parts) {
   parts->sequences.reserve(chosen.size());
   parts->sampling.reserve(chosen.size());
   parts->buffers.reserve(chosen.size());
+  size_t known = 0;
+  for (const Slot& slot : chosen) known += slot.scored != 0 ? slot.logits : 0;
+  parts->known.reserve(known);
   for (const Slot& slot : chosen) {
     Answer& a = *slot.answer;
     const uint64_t start = model_.pool == nullptr ? 0 : a.done;
@@ -245,9 +257,19 @@ void Scheduler::Build(const std::vector<Slot>& chosen, StepParts* parts) {
     s.adapter = a.request->adapter;
     s.room = slot.room;
     s.history = a.tokens->data();
+    s.prompt_count = a.request->prompt;
     if (a.request->has_sampling) {
       parts->sampling.push_back(a.request->sampling);
+      parts->keep.push_back(a.request->ask.keep);
       s.sampling = &parts->sampling.back();
+    }
+    if (slot.scored != 0) {
+      // What follows each of them is in the prompt, but for the last.
+      s.known = parts->known.data() + parts->known.size();
+      const uint64_t first = start + slot.take - slot.logits;
+      for (uint64_t i = first; i < start + slot.take; ++i) {
+        parts->known.push_back(i + 1 < a.request->prompt ? (*a.tokens)[i + 1] : -1);
+      }
     }
     if (model_.pool != nullptr) {
       const int32_t* blocks = nullptr;
@@ -324,14 +346,15 @@ void Scheduler::Finished(const engine_sampled& sampled, uint64_t now) {
   uint32_t row = 0;
   bool whole = true;
   for (Slot& slot : step_) {
-    const uint64_t position = slot.answer->done + slot.take;
+    const uint64_t start = model_.pool == nullptr ? 0 : slot.answer->done;
+    const uint64_t position = start + slot.take + 1 - slot.logits;
     uint32_t rows = 0;
-    while (slot.logits != 0 && rows <= slot.room && row + rows < sampled.rows &&
+    while (slot.logits != 0 && rows < slot.logits + slot.room && row + rows < sampled.rows &&
            sampled.requests[row + rows] == slot.answer->StreamId() &&
            sampled.positions[row + rows] == position + rows) {
       ++rows;
     }
-    whole &= (rows != 0) == (slot.logits != 0);
+    whole &= rows >= slot.logits;
     slot.logits = rows;
     row += rows;
   }
@@ -354,16 +377,19 @@ void Scheduler::Finished(const engine_sampled& sampled, uint64_t now) {
 void Scheduler::Take(const Slot& slot, const engine_sampled& sampled, uint32_t* row) {
   Answer* a = slot.answer;
   Request& r = *a->request;
-  const uint32_t first = std::exchange(*row, *row + slot.logits);
+  for (uint32_t i = 0; i < slot.scored; ++i) r.scores->Take(sampled, *row + i);
+  const uint32_t first = *row + slot.scored;
+  const uint32_t chosen = a->enough ? 0 : slot.logits - slot.scored;
+  *row += slot.logits;
   const size_t before = a->tokens->size();
   const uint64_t was_done = a->done;
   uint64_t done = was_done + slot.take;
   engine_finish finish = ENGINE_FINISH_NONE;
   uint32_t used = 0;  // rows after the first that count: their drafted input was right
-  if (slot.logits != 0) {
+  if (chosen != 0) {
     for (;; ++used) {
       const int32_t id = sampled.ids[first + used];
-      if (!limits_.ignore_eos && model_.stops(model_.of, id)) {
+      if (Stops(r, id)) {
         finish = ENGINE_FINISH_STOP;
       } else {
         a->tokens->push_back(id);
@@ -371,15 +397,15 @@ void Scheduler::Take(const Slot& slot, const engine_sampled& sampled, uint32_t* 
         if (full || a->Generated() >= r.max_tokens) finish = ENGINE_FINISH_LENGTH;
       }
       const uint32_t next = first + used + 1;
-      if (finish != ENGINE_FINISH_NONE || used + 1 == slot.logits || sampled.inputs == nullptr ||
+      if (finish != ENGINE_FINISH_NONE || used + 1 == chosen || sampled.inputs == nullptr ||
           sampled.inputs[next] != id) {
         break;
       }
     }
     done += used;
-    a->drafted += slot.logits - 1;
+    a->drafted += chosen - 1;
     a->accepted += used;
-    counts_.drafted_tokens += slot.logits - 1;
+    counts_.drafted_tokens += chosen - 1;
     counts_.accepted_tokens += used;
   }
   if (before == r.prompt && was_done < r.prompt) {
@@ -398,32 +424,53 @@ void Scheduler::Take(const Slot& slot, const engine_sampled& sampled, uint32_t* 
     a->tokens->resize(before);
     return End(a, ENGINE_FINISH_ERROR, status);
   }
+  if (a->enough) return End(a, ENGINE_FINISH_STOP);
   const size_t made = a->tokens->size() - before;
   // Told one after the other, each with its own place.
-  for (uint32_t i = 0; i < slot.logits && i <= used; ++i) {
-    const int32_t id = sampled.ids[first + i];
-    const float margin = sampled.margins != nullptr ? sampled.margins[first + i] : 0;
+  for (uint32_t i = 0; i < chosen && i <= used; ++i) {
+    const SampledRow taken{sampled.ids[first + i], &sampled, first + i};
     if (i == used && finish != ENGINE_FINISH_NONE) {
       if (i < made) ++counts_.generated_tokens;
-      End(a, finish, Status(), id, margin);
+      End(a, finish, Status(), taken);
       break;
     }
-    GiveToken(a, id, static_cast<uint32_t>(before - r.prompt) + i, margin);
+    GiveToken(a, taken, static_cast<uint32_t>(before - r.prompt) + i);
   }
 }
 
-void Scheduler::GiveToken(Answer* answer, int32_t id, uint32_t index, float margin) {
+bool Scheduler::Stops(const Request& r, int32_t id) const {
+  if (r.has_sampling) {
+    const engine_sampling& s = r.sampling;
+    if (std::find(s.stop_ids, s.stop_ids + s.stop_count, id) != s.stop_ids + s.stop_count) {
+      return true;
+    }
+    if ((s.flags & ENGINE_SAMPLING_IGNORE_END) != 0) return false;
+  }
+  return !limits_.ignore_eos && model_.stops(model_.of, id);
+}
+
+Given Scheduler::About(const Answer& answer, const SampledRow& row) const {
+  Given given;
+  given.ask = &answer.request->ask;
+  given.choice = answer.choice;
+  given.choices = answer.request->n;
+  given.id = row.id;
+  if (row.sampled != nullptr && row.sampled->margins != nullptr) {
+    given.margin = row.sampled->margins[row.row];
+  }
+  given.tokens = answer.tokens;
+  given.prompt = answer.request->prompt;
+  given.sampled = row.sampled;
+  given.row = row.row;
+  given.scores = answer.request->scores;
+  return given;
+}
+
+void Scheduler::GiveToken(Answer* answer, const SampledRow& row, uint32_t index) {
   answer->request->account->served += kWeightGenerated;
   ++counts_.generated_tokens;
-  Given given;
-  given.ask = &answer->request->ask;
-  given.choice = answer->choice;
-  given.choices = answer->request->n;
-  given.id = id;
+  Given given = About(*answer, row);
   given.index = index;
-  given.margin = margin;
-  given.tokens = answer->tokens;
-  given.prompt = answer->request->prompt;
   listener_->Give(given);
 }
 

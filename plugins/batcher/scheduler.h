@@ -28,6 +28,7 @@
 #include "engine/growth.hpp"
 #include "engine/status.hpp"
 #include "engine/types.h"
+#include "scores.h"
 
 namespace engine::batcher {
 
@@ -76,6 +77,17 @@ struct Given {
   std::string_view error;  // for the time of the call
   uint64_t retry_after_us = 0;
   const engine_usage* usage = nullptr;  // with a finish
+  // The row that the token was chosen in, for its log-probability; null: none.
+  const engine_sampled* sampled = nullptr;
+  uint32_t row = 0;
+  std::shared_ptr<PromptScores> scores;  // with index 0 or a finish, where they were asked for
+};
+
+// The token of a row; null: no token.
+struct SampledRow {
+  int32_t id = -1;
+  const engine_sampled* sampled = nullptr;
+  uint32_t row = 0;
 };
 
 class Listener {
@@ -102,6 +114,8 @@ struct StepParts {
   std::vector<int32_t> blocks;
   std::vector<engine_sampling> sampling;
   std::vector<TokenBuffer> buffers;
+  std::vector<int32_t> known;               // room for all of them is reserved first
+  std::vector<std::shared_ptr<void>> keep;  // what the samplings point into
 };
 
 struct Counts {
@@ -125,6 +139,8 @@ class Scheduler {
   void Add(Ask ask, uint64_t now);
   // Ends the answers of a group: at once, or when the step under way is back.
   void Cancel(uint64_t group, uint64_t now);
+  // The same of one answer that has said enough: it ends as by an end token.
+  void Enough(uint64_t group, uint32_t choice);
 
   enum class Next { kIdle, kStep, kWait };
   // REQUIRES: no step under way. kStep: `parts` is to be run. kWait: nothing can run now, ask again
@@ -154,6 +170,7 @@ class Scheduler {
   struct Slot {  // an answer's part of the step under way
     Answer* answer = nullptr;
     uint32_t take = 0, room = 0, logits = 0;
+    uint32_t scored = 0;  // of the logits, the first so many score the prompt
   };
 
   // admission.cc: from a prompt that came to a running sequence.
@@ -181,9 +198,11 @@ class Scheduler {
   void Preempt(Answer* answer);
   void EndLate(uint64_t now);
   void Take(const Slot& slot, const engine_sampled& sampled, uint32_t* row);
-  void GiveToken(Answer* answer, int32_t id, uint32_t index, float margin);
-  void End(Answer* answer, engine_finish finish, const Status& status = Status(), int32_t id = -1,
-           float margin = 0);
+  bool Stops(const Request& request, int32_t id) const;
+  Given About(const Answer& answer, const SampledRow& row) const;
+  void GiveToken(Answer* answer, const SampledRow& row, uint32_t index);
+  void End(Answer* answer, engine_finish finish, const Status& status = Status(),
+           const SampledRow& row = {});
   void Leave(Answer* answer, bool keep_session);
   void Release(Answer* answer, bool keep_session);
   void Measure(uint64_t now);

@@ -29,6 +29,8 @@ struct Scheduler::Request {
   bool has_sampling = false;
   engine_usage usage = Sized<engine_usage>();  // what its answers share
   uint32_t left = 0;                           // of answers, that have not left
+  bool wants_scores = false;
+  std::shared_ptr<PromptScores> scores;  // made when it begins
   std::vector<std::unique_ptr<Answer>> answers;
 
   engine_str Salt() const { return ask.request != nullptr ? ask.request->salt : engine_str{}; }
@@ -43,6 +45,7 @@ struct Scheduler::Answer {
   State state = kWaiting;
   bool open = false;      // `sequence` is
   bool returned = false;  // gave its pages away
+  bool enough = false;    // ends when the step under way is back
   bool told = false;      // its end; it stays for a step so that its session gets the last token
   TokenBuffer tokens;     // prompt, then what was generated; null until it began
   uint64_t done = 0;      // positions that the pool holds
@@ -68,6 +71,7 @@ struct Scheduler::Answer {
 
 // Of served tokens, for fairness between keys.
 inline constexpr uint64_t kWeightPrompt = 1, kWeightGenerated = 2;
+inline constexpr uint32_t kMostAlternatives = 128;  // that a prompt's tokens are told with
 inline constexpr uint64_t kBusyWaitNs = 2'000'000;  // for pages or a session that others hold
 
 }  // namespace engine::batcher

@@ -17,7 +17,7 @@ const engine_metrics kHost = {
       return nullptr;
     },
     [](engine_metric* metric, double value) { *reinterpret_cast<double*>(metric) += value; },
-    nullptr};
+    nullptr, nullptr};
 
 TEST(Service, TheTableServesAndCounts) {
   std::map<std::string, double> metrics;

@@ -88,7 +88,7 @@ void Drafter::Draft(const engine_step& step, uint64_t now,
     const engine_step_sequence& s = At(step.sequences, i);
     rows_ += s.token_count;
     decoding_ &= s.token_count == 1;
-    if (s.token_count != 1 || s.logits_count != 1) continue;
+    if (s.token_count != 1 || s.logits_count != 1 || s.room == 0) continue;
     Sequence mine;
     mine.right = right_;
     if (const auto it = last_.find(s.request); it != last_.end()) mine = it->second;

@@ -58,6 +58,8 @@ Status Forward::Process(Call& call) {
   payload->owned_positions.reserve(rows);
   payload->owned_inputs.reserve(rows);
   if (sampling) payload->owned_sampling.reserve(rows);
+  payload->owned_sequences.reserve(rows);
+  payload->owned_tokens.reserve(rows);
   for (uint32_t i = 0; i < s->count; ++i) {
     const engine_step_sequence& sequence = At(s->sequences, i);
     for (uint32_t t = sequence.token_count - sequence.logits_count; t < sequence.token_count; ++t) {
@@ -65,9 +67,14 @@ Status Forward::Process(Call& call) {
       payload->owned_positions.push_back(sequence.start + t + 1);
       payload->owned_inputs.push_back(sequence.tokens[t]);
       if (sampling) payload->owned_sampling.push_back(sequence.sampling);
+      payload->owned_sequences.push_back(i);
+      payload->owned_tokens.push_back(t + 1);
     }
   }
-  if (sampling) payload->keep = Share(in.Raw(call));
+  payload->keep = Share(in.Raw(call));
+  payload->step = s;
+  payload->sequences = payload->owned_sequences.data();
+  payload->tokens = payload->owned_tokens.data();
   payload->rows = static_cast<uint32_t>(rows);
   payload->vocab = static_cast<uint64_t>(info.vocab);
   payload->data = payload->buffer.get();
@@ -84,10 +91,30 @@ Status Sample::Process(Call& call) {
   payload->owned_ids.resize(l->rows);
   payload->owned_margins.resize(l->rows);
   if (l->rows != 0) {
-    const engine_sampling fallback = {sizeof(engine_sampling), options.top_k, options.temperature,
-                                      options.top_p, options.seed};
-    ENGINE_RETURN_IF_ERROR(Status(ThisHost().model->sample(
-        model.Get(call), l, &fallback, payload->owned_ids.data(), payload->owned_margins.data())));
+    engine_sampling fallback = Sized<engine_sampling>();
+    fallback.top_k = options.top_k;
+    fallback.temperature = options.temperature;
+    fallback.top_p = options.top_p;
+    fallback.seed = options.seed;
+    engine_choices choices = Sized<engine_choices>();
+    choices.ids = payload->owned_ids.data();
+    choices.margins = payload->owned_margins.data();
+    uint32_t told = 0;  // alternatives, plus 1
+    for (uint32_t r = 0; l->sampling != nullptr && r < l->rows; ++r) {
+      if (l->sampling[r] != nullptr) told = std::max(told, Known(*l->sampling[r]).logprobs);
+    }
+    if (told != 0) {
+      choices.top_count = told - 1;
+      payload->owned_logprobs.resize(l->rows);
+      payload->owned_top_ids.resize(size_t{l->rows} * choices.top_count);
+      payload->owned_top_logprobs.resize(payload->owned_top_ids.size());
+      payload->logprobs = choices.logprobs = payload->owned_logprobs.data();
+      payload->top_ids = choices.top_ids = payload->owned_top_ids.data();
+      payload->top_logprobs = choices.top_logprobs = payload->owned_top_logprobs.data();
+      payload->top_count = choices.top_count;
+    }
+    ENGINE_RETURN_IF_ERROR(
+        Status(ThisHost().model->choose(model.Get(call), l, &fallback, &choices)));
   }
   payload->owned_requests.assign(l->requests, l->requests + l->rows);
   payload->owned_positions.assign(l->positions, l->positions + l->rows);

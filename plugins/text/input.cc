@@ -105,28 +105,49 @@ Status Prompt::Process(Call& call) {
 }
 
 // Ids of a prompt; with `continues`, as it goes on after an answer of its session.
-Status Tokenize::Encode(const engine_model* m, engine_str text, bool continues,
+Status Tokenize::Encode(const engine_model* m, const engine_text& text, bool continues,
                         std::vector<int32_t>* ids) const {
   const engine_model_host* api = ThisHost().model;
-  std::string prompt(View(text));
-  uint32_t flags = options.special ? ENGINE_ENCODE_SPECIAL : 0;
-  if (options.chat) {
-    std::string formatted;
-    ENGINE_RETURN_IF_ERROR(
-        Status(api->chat(m, text, continues ? ENGINE_CHAT_CONTINUE : 0, &AppendTo, &formatted)));
-    prompt = std::move(formatted);
-    flags |= ENGINE_ENCODE_SPECIAL;
-  } else if (!continues) {
-    flags |= ENGINE_ENCODE_BOS;
+  std::string prompt;
+  uint32_t flags = ENGINE_ENCODE_SPECIAL;
+  uint32_t form = text.form;
+  if (form == ENGINE_TEXT_AS_NODE) {
+    form = options.chat ? ENGINE_TEXT_TURN : ENGINE_TEXT_PLAIN;
+    if (!options.chat && !options.special) flags = 0;
+  }
+  switch (form) {
+    case ENGINE_TEXT_IDS: {
+      engine_model_info info = Sized<engine_model_info>();
+      api->info(m, &info);
+      ids->assign(text.ids, text.ids + text.id_count);
+      for (const int32_t id : *ids) {
+        if (id >= 0 && id < info.vocab) continue;
+        return Error(ENGINE_OUT_OF_RANGE, "token id ", id,
+                     " is none of the model's, which are 0 to ", info.vocab - 1);
+      }
+      return Status();
+    }
+    case ENGINE_TEXT_MESSAGES:
+      ENGINE_RETURN_IF_ERROR(Status(
+          api->chat_render(m, text.text, text.tools, ENGINE_CHAT_GENERATE, &AppendTo, &prompt)));
+      break;
+    case ENGINE_TEXT_TURN:
+      ENGINE_RETURN_IF_ERROR(Status(
+          api->chat(m, text.text, continues ? ENGINE_CHAT_CONTINUE : 0, &AppendTo, &prompt)));
+      break;
+    default:
+      prompt = std::string(View(text.text));
+      if (!continues) flags |= ENGINE_ENCODE_BOS;
   }
   return engine::Model(m).Encode(prompt, flags, ids);
 }
 
 Status Tokenize::Process(Call& call) {
-  const engine_text* text = in.Get(call);
+  const engine_text known = Known(*in.Get(call));
+  const engine_text* text = &known;
   engine_model* m = model.Get(call);
   auto payload = std::make_unique<Tokens>();
-  ENGINE_RETURN_IF_ERROR(Encode(m, text->text, false, &payload->owned));
+  ENGINE_RETURN_IF_ERROR(Encode(m, known, false, &payload->owned));
   const uint64_t count = payload->owned.size();
   engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(m, &info);
@@ -140,7 +161,7 @@ Status Tokenize::Process(Call& call) {
   if (text->request != nullptr) {
     payload->request = payload->owned_request.Copy(*text->request);
     if (text->request->session.size != 0) {
-      ENGINE_RETURN_IF_ERROR(Encode(m, text->text, true, &payload->owned_continued));
+      ENGINE_RETURN_IF_ERROR(Encode(m, known, true, &payload->owned_continued));
     }
   }
   payload->ids = payload->owned.data();

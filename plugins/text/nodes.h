@@ -56,8 +56,14 @@ struct Tokenize : Node {
   Status Process(Call& call) override;
 
  private:
-  Status Encode(const engine_model* m, engine_str text, bool continues,
+  Status Encode(const engine_model* m, const engine_text& text, bool continues,
                 std::vector<int32_t>* ids) const;
+};
+
+// The token of the only row that came back; null: no token.
+struct SampledRow {
+  int32_t id = -1;
+  const engine_sampled* sampled = nullptr;
 };
 
 struct SerialBatcher : Node {
@@ -95,6 +101,8 @@ struct SerialBatcher : Node {
     uint64_t sequence = 0;
     bool open = false;  // `sequence` is open
     bool cancelled = false;
+    bool enough = false;                                  // whoever asked has all that was wanted
+    engine_sampling sampling = Sized<engine_sampling>();  // of the request, as far as it has one
     engine_usage usage = Sized<engine_usage>();
     const engine_request* request = nullptr;
     std::shared_ptr<Packet> keep;  // of the prompt; counts as work in flight until the end
@@ -103,9 +111,10 @@ struct SerialBatcher : Node {
   Status Start(Call& call);
   Status NextStep(Call& call);
   Status OnSampled(Call& call, const engine_sampled& sampled);
-  Status End(Call& call, uint32_t finish, const Status& why, int32_t id = -1, float margin = 0);
-  Status EmitToken(Call& call, const Sequence& answer, int32_t id, uint32_t finish, float margin,
+  Status End(Call& call, uint32_t finish, const Status& why, const SampledRow& row = {});
+  Status EmitToken(Call& call, const Sequence& answer, const SampledRow& row, uint32_t finish,
                    const Status& why);
+  bool Stops(Call& call, const Sequence& answer, int32_t id) const;
   const engine_kv_pool* Pool(Call& call) const;
   std::mutex mutex_;  // guards all below: the batcher that it stands in for is entered by two
   std::deque<std::unique_ptr<Sequence>> waiting_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/node.hpp"
+#include "engine/request.hpp"
 #include "engine/types.h"
 
 namespace engine::text {
@@ -22,50 +23,15 @@ inline Packet Share(const engine_packet* packet) {
   return Packet(mine);
 }
 
-// A request with its own strings.
-struct OwnedRequest {
-  OwnedRequest() = default;
-  OwnedRequest(const OwnedRequest&) = delete;
-  OwnedRequest& operator=(const OwnedRequest&) = delete;
-
-  engine_request value = Sized<engine_request>();
-  engine_sampling sampling = Sized<engine_sampling>();
-  std::string id, session, salt, key, adapter;
-
-  // Points `value` at the strings; `with_sampling`: and at `sampling`.
-  const engine_request* Finish(bool with_sampling) {
-    value.id = Str(id);
-    value.session = Str(session);
-    value.salt = Str(salt);
-    value.key = Str(key);
-    value.adapter = Str(adapter);
-    value.sampling = with_sampling ? &sampling : nullptr;
-    return &value;
-  }
-  const engine_request* Copy(const engine_request& from) {
-    value = Known(from);
-    id = std::string(View(from.id));
-    session = std::string(View(from.session));
-    salt = std::string(View(from.salt));
-    key = std::string(View(from.key));
-    adapter = std::string(View(from.adapter));
-    if (from.sampling != nullptr) sampling = Known(*from.sampling);
-    return Finish(from.sampling != nullptr);
-  }
-};
-
 // All are zeroed by their base's value initialization before the owner fills them.
-struct Text : engine_text {
-  std::string owned;
-  OwnedRequest owned_request;
-};
+using Text = OwnedText;
 struct Tokens : engine_tokens {
   std::vector<int32_t> owned, owned_continued;
   OwnedRequest owned_request;
 };
 struct Step : engine_step {
   std::vector<engine_step_sequence> owned_sequences;
-  std::vector<int32_t> owned_tokens, owned_blocks;
+  std::vector<int32_t> owned_tokens, owned_blocks, owned_history;
   std::shared_ptr<Packet> keep;  // of the prompt, whose sampling is pointed to
 };
 
@@ -92,18 +58,22 @@ struct Logits : engine_logits {
   std::vector<uint32_t> owned_positions;
   std::vector<int32_t> owned_inputs;
   std::vector<const engine_sampling*> owned_sampling;
-  Packet keep;  // the step, which the samplings lie in
+  std::vector<uint32_t> owned_sequences, owned_tokens;
+  Packet keep;  // the step
 };
 struct Sampled : engine_sampled {
   std::vector<uint64_t> owned_requests;
   std::vector<int32_t> owned_ids, owned_inputs;
   std::vector<uint32_t> owned_positions;
-  std::vector<float> owned_margins;
+  std::vector<float> owned_margins, owned_logprobs, owned_top_logprobs;
+  std::vector<int32_t> owned_top_ids;
 };
 struct Token : engine_token {
   std::vector<int32_t> owned_prompt;
   std::string owned_error;
   engine_usage owned_usage;
+  std::vector<int32_t> owned_top_ids;
+  std::vector<float> owned_top_logprobs;
   std::shared_ptr<Packet> keep;  // of the prompt, whose request is pointed to
 };
 struct Event : engine_event {

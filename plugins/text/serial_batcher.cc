@@ -1,6 +1,7 @@
 // serial_batcher: the decode loop of one sequence at a time.
 // Invariant: at most one step is under way, and it belongs to current_.
 #include <algorithm>
+#include <cmath>
 
 #include "engine/ext/model.h"
 #include "engine/util.hpp"
@@ -25,16 +26,27 @@ const engine_kv_pool* SerialBatcher::Pool(Call& call) const {
   return nullptr;
 }
 
-Status SerialBatcher::EmitToken(Call& call, const Sequence& a, int32_t id, uint32_t finish,
-                                float margin, const Status& why) {
+Status SerialBatcher::EmitToken(Call& call, const Sequence& a, const SampledRow& row,
+                                uint32_t finish, const Status& why) {
   auto payload = std::make_unique<Token>();
-  payload->id = id;
+  payload->id = row.id;
+  if (const engine_sampled* s = row.sampled) {
+    payload->margin = s->margins[0];
+    if (ENGINE_HAS(s, top_count) && s->logprobs != nullptr && !std::isnan(s->logprobs[0])) {
+      payload->scored = 1;
+      payload->logprob = s->logprobs[0];
+      payload->owned_top_ids.assign(s->top_ids, s->top_ids + s->top_count);
+      payload->owned_top_logprobs.assign(s->top_logprobs, s->top_logprobs + s->top_count);
+      payload->top_ids = payload->owned_top_ids.data();
+      payload->top_logprobs = payload->owned_top_logprobs.data();
+      payload->top_count = s->top_count;
+    }
+  }
   payload->request = a.group;
   payload->choice = a.choice;
   payload->choices = a.choices;
   payload->index = static_cast<uint32_t>(a.tokens.size() - a.prompt);
   payload->finish = finish;
-  payload->margin = margin;
   payload->arrived_ns = a.arrived_ns;
   payload->made_ns = NowNs();
   if (payload->index == 0 || finish != ENGINE_FINISH_NONE) {
@@ -48,7 +60,7 @@ Status SerialBatcher::EmitToken(Call& call, const Sequence& a, int32_t id, uint3
     payload->owned_usage = a.usage;
     payload->owned_usage.struct_size = sizeof(engine_usage);
     payload->owned_usage.prompt_tokens = static_cast<uint32_t>(a.prompt);
-    payload->owned_usage.generated_tokens = payload->index + (id >= 0 ? 1 : 0);
+    payload->owned_usage.generated_tokens = payload->index + (row.id >= 0 ? 1 : 0);
     payload->usage = &payload->owned_usage;
     payload->error_code = why.code();
     payload->owned_error = std::string(why.message());
@@ -58,9 +70,8 @@ Status SerialBatcher::EmitToken(Call& call, const Sequence& a, int32_t id, uint3
 }
 
 // Ends the current answer and begins the next.
-Status SerialBatcher::End(Call& call, uint32_t finish, const Status& why, int32_t id,
-                          float margin) {
-  Status status = EmitToken(call, *current_, id, finish, margin, why);
+Status SerialBatcher::End(Call& call, uint32_t finish, const Status& why, const SampledRow& row) {
+  Status status = EmitToken(call, *current_, row, finish, why);
   if (current_->open) {
     Status closed(pool_->sequence_close(pool_->self, current_->sequence, 0));
     if (status.ok()) status = std::move(closed);
@@ -122,6 +133,9 @@ Status SerialBatcher::NextStep(Call& call) {
   s.start = static_cast<uint32_t>(a.done);
   s.logits_count = a.done + count == a.tokens.size() ? 1 : 0;
   s.adapter = a.adapter;
+  s.prompt_count = static_cast<uint32_t>(a.prompt);
+  payload->owned_history.assign(a.tokens.begin(), a.tokens.begin() + s.start);
+  s.history = payload->owned_history.data();
   if (a.request != nullptr && a.request->sampling != nullptr) {
     s.sampling = a.request->sampling;
     payload->keep = a.keep;
@@ -155,19 +169,27 @@ Status SerialBatcher::OnSampled(Call& call, const engine_sampled& sampled) {
     return End(call, ENGINE_FINISH_ERROR,
                Error(ENGINE_INTERNAL, "the sampled token belongs to another sequence"));
   }
+  if (a.enough) return End(call, ENGINE_FINISH_STOP, Status());
   const int32_t id = sampled.ids[0];
-  const float margin = sampled.margins[0];
+  const SampledRow row{id, &sampled};
   engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(model.Get(call), &info);
-  if (!options.ignore_eos && ThisHost().model->token_stops(model.Get(call), id) != 0) {
-    return End(call, ENGINE_FINISH_STOP, Status(), id, margin);
-  }
+  if (Stops(call, a, id)) return End(call, ENGINE_FINISH_STOP, Status(), row);
   const bool last = a.tokens.size() - a.prompt + 1 >= a.max_tokens ||
                     a.tokens.size() + 1 >= static_cast<size_t>(info.context);
-  if (last) return End(call, ENGINE_FINISH_LENGTH, Status(), id, margin);
-  ENGINE_RETURN_IF_ERROR(EmitToken(call, a, id, ENGINE_FINISH_NONE, margin, Status()));
+  if (last) return End(call, ENGINE_FINISH_LENGTH, Status(), row);
+  ENGINE_RETURN_IF_ERROR(EmitToken(call, a, row, ENGINE_FINISH_NONE, Status()));
   a.tokens.push_back(id);
   return NextStep(call);
+}
+
+bool SerialBatcher::Stops(Call& call, const Sequence& a, int32_t id) const {
+  const engine_sampling& s = a.sampling;
+  if (std::find(s.stop_ids, s.stop_ids + s.stop_count, id) != s.stop_ids + s.stop_count) {
+    return true;
+  }
+  return !options.ignore_eos && (s.flags & ENGINE_SAMPLING_IGNORE_END) == 0 &&
+         ThisHost().model->token_stops(model.Get(call), id) != 0;
 }
 
 // A prompt waits as many times as answers are asked for.
@@ -176,7 +198,7 @@ Status SerialBatcher::TakeIn(Call& call, const engine_packet* packet) {
   first.group = ThisHost().nodes->packet_group(packet);
   if (const engine_error_payload* error = fresh.Failure(call)) {
     // The request failed before it got here; its end is told like any other.
-    return EmitToken(call, first, -1, ENGINE_FINISH_ERROR, 0,
+    return EmitToken(call, first, {}, ENGINE_FINISH_ERROR,
                      Status(static_cast<engine_code>(error->code), View(error->message)));
   }
   const engine_tokens* tokens = fresh.Get(call);
@@ -190,15 +212,23 @@ Status SerialBatcher::TakeIn(Call& call, const engine_packet* packet) {
   if (r != nullptr && r->timeout_us != 0) {
     first.deadline_ns = tokens->arrived_ns + std::min(r->timeout_us, UINT64_MAX / 4000) * 1000;
   }
+  const engine_request all = r != nullptr ? Known(*r) : Sized<engine_request>();
+  if (all.sampling != nullptr) first.sampling = Known(*all.sampling);
   Status wrong;
-  if (r != nullptr && r->session.size != 0) {
+  if (all.form != ENGINE_FORM_FREE && first.sampling.guide == nullptr) {
+    wrong = Error(ENGINE_FAILED_PRECONDITION,
+                  "the request asks for a form of its answer, and nothing in this pipeline keeps "
+                  "answers to forms: put a node `constrain` before serial_batcher");
+  } else if ((all.flags & ENGINE_REQUEST_SCORE_PROMPT) != 0) {
+    wrong = Error(ENGINE_UNIMPLEMENTED, "serial_batcher scores no prompts: use batcher");
+  } else if (r != nullptr && r->session.size != 0) {
     wrong = Error(ENGINE_UNIMPLEMENTED,
                   "the request names a session; serial_batcher keeps none: use batcher");
   } else if (r != nullptr && r->n > options.max_answers) {
     wrong = Error(ENGINE_INVALID_ARGUMENT, r->n, " answers were asked for; at most ",
                   options.max_answers, " are given (max_answers)");
   }
-  if (!wrong.ok()) return EmitToken(call, first, -1, ENGINE_FINISH_ERROR, 0, wrong);
+  if (!wrong.ok()) return EmitToken(call, first, {}, ENGINE_FINISH_ERROR, wrong);
   first.choices = r != nullptr && r->n != 0 ? r->n : 1;
   for (uint32_t choice = 0; choice < first.choices; ++choice) {
     waiting_.push_back(std::make_unique<Sequence>(first));
@@ -212,8 +242,17 @@ Status SerialBatcher::Process(Call& call) {
   if (const engine_packet* packet = fresh.Raw(call)) return TakeIn(call, packet);
   if (const engine_cancel* c = cancel.Get(call)) {
     // What waits is ended when its turn comes.
-    for (const auto& answer : waiting_) answer->cancelled |= answer->group == c->group;
-    if (current_ != nullptr) current_->cancelled |= current_->group == c->group;
+    const engine_cancel how = Known(*c);
+    const auto mark = [&](Sequence* answer) {
+      if (answer == nullptr || answer->group != how.group) return;
+      if (how.how == ENGINE_CANCEL_ENOUGH) {
+        answer->enough |= answer->choice == how.choice;
+      } else {
+        answer->cancelled = true;
+      }
+    };
+    for (const auto& answer : waiting_) mark(answer.get());
+    mark(current_.get());
     return Status();
   }
   if (current_ == nullptr) {

@@ -27,7 +27,7 @@
 
 #define ENGINE_ABI_VERSION(major, minor) ((major)*1000 + (minor))
 #define ENGINE_ABI_MAJOR 1
-#define ENGINE_ABI_MINOR 0
+#define ENGINE_ABI_MINOR 1
 
 /* The oldest host that must be able to load what is compiled: declarations that came later are
  * hidden, so that a plugin cannot need what that host lacks. It becomes the manifest's abi_min.

@@ -61,7 +61,9 @@
   X(engine_tasks, 24) \
   X(engine_diff, 24) \
   X(engine_transform_vtable, 40) \
-  X(engine_transforms_plugin, 24)
+  X(engine_transforms_plugin, 24) \
+  X(engine_guide, 24) \
+  X(engine_choices, 48)
 // clang-format on
 
 #define ENGINE_DECLARE(name, size) struct name;

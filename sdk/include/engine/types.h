@@ -11,13 +11,48 @@
 extern "C" {
 #endif
 
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+typedef enum engine_cancel_how {
+  ENGINE_CANCEL_ABANDON = 0, /* nobody wants any answer of the group */
+  ENGINE_CANCEL_ENOUGH = 1   /* one answer has said enough: it ends as by an end token */
+} engine_cancel_how;
+#endif
+
 /* Whoever made the request of this group no longer wants the answer. */
 #define ENGINE_TYPE_CANCEL "engine.Cancel/1"
 typedef struct engine_cancel {
   uint32_t struct_size;
   uint32_t reserved;
   uint64_t group; /* of the prompt's packet */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t how;    /* engine_cancel_how */
+  uint32_t choice; /* of ENGINE_CANCEL_ENOUGH: which answer */
+#endif
 } engine_cancel;
+
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+/* A form that an answer keeps to. Lives as long as the request that holds it. */
+typedef struct engine_guide {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void* self;
+  /* [worker] Which tokens may follow `tokens` [count], all that one answer has so far; `stream`
+   * tells the answers of a request apart. *allowed: token i is bit i % 64 of word i / 64, up to the
+   * vocabulary of the model that the guide was made for; valid until the next call for the same
+   * stream. NULL: any token may follow, also where `tokens` break the form already, as a draft that
+   * will be thrown away may. End tokens are allowed where the form is complete, and nowhere else.
+   * Thread-safe. */
+  engine_status* (*allowed)(void* self, uint64_t stream, const int32_t* tokens, uint64_t count,
+                            const uint64_t** allowed);
+} engine_guide;
+
+typedef enum engine_sampling_flags {
+  /* Draws depend on seed, choice and position alone, and not on the request's number: the same
+   * request is answered alike whenever it comes. */
+  ENGINE_SAMPLING_OWN_DRAWS = 1,
+  ENGINE_SAMPLING_IGNORE_END = 2 /* the model's end tokens do not end the answer */
+} engine_sampling_flags;
+#endif
 
 /* How a token is chosen from logits. The draw of a token depends on seed, request and position
  * alone. */
@@ -27,7 +62,45 @@ typedef struct engine_sampling {
   double temperature; /* 0: the likeliest */
   double top_p;       /* among the fewest likeliest whose probabilities add up to it; 1: all */
   uint64_t seed;
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  /* Zero leaves each of these out. They act in this order: bias, penalties, then temperature,
+   * top_k, typical_p, top_p, min_p. */
+  double min_p;              /* only tokens at least that likely, the likeliest being 1 */
+  double typical_p;          /* the most typical ones whose probabilities add up to it (Meister et
+                              * al. 2023, "Locally Typical Sampling") */
+  double repetition_penalty; /* logits of tokens that stand in prompt or answer are divided by it
+                              * where positive, else multiplied (Keskar et al. 2019, "CTRL") */
+  double presence_penalty;   /* taken from logits of tokens that stand in the answer */
+  double frequency_penalty;  /* the same, once for each time */
+  uint32_t flags;            /* engine_sampling_flags */
+  uint32_t min_tokens;       /* no end token before the answer has so many */
+  uint32_t logprobs;         /* tell each token's log-probability with this many alternatives, plus
+                              * 1; by the model's logits as they are */
+  uint32_t bias_count;
+  const int32_t* bias_ids;  /* [bias_count], each once */
+  const float* bias_values; /* [bias_count]: added to their logits */
+  const int32_t* stop_ids;  /* [stop_count]: end the answer too, as end tokens */
+  uint32_t stop_count;
+  uint32_t reserved;
+  const engine_guide* guide; /* the form that the answer keeps to; NULL: none */
+#endif
 } engine_sampling;
+
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+/* A form that is asked for; a node that makes guides of it must stand before the batcher. */
+typedef enum engine_form {
+  ENGINE_FORM_FREE = 0,
+  ENGINE_FORM_JSON = 1,        /* any JSON object */
+  ENGINE_FORM_JSON_SCHEMA = 2, /* `form_text` is the schema */
+  ENGINE_FORM_REGEX = 3,       /* `form_text` is the expression, which the whole answer matches */
+  ENGINE_FORM_TOOLS = 4        /* `form_text`: {"tools": [{"name", "parameters"}], "mode": "auto" |
+                                * "required" | "named", "name", "parallel"} */
+} engine_form;
+
+typedef enum engine_request_flags {
+  ENGINE_REQUEST_SCORE_PROMPT = 1 /* tell the log-probabilities of the prompt's own tokens */
+} engine_request_flags;
+#endif
 
 /* How a prompt wants to be served; zero and empty leave a thing to the nodes' options. */
 typedef struct engine_request {
@@ -42,7 +115,22 @@ typedef struct engine_request {
   engine_str key;      /* whose request it is: fairness is between keys */
   engine_str adapter;  /* name of one of the model's adapters; empty: none of those with a name */
   const engine_sampling* sampling; /* NULL: the node's */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t form;  /* engine_form */
+  uint32_t flags; /* engine_request_flags */
+  engine_str form_text;
+#endif
 } engine_request;
+
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+typedef enum engine_text_form {
+  ENGINE_TEXT_AS_NODE = 0,  /* as the node that encodes it is set */
+  ENGINE_TEXT_PLAIN = 1,    /* as it is, begun as the tokenizer says, special tokens by name */
+  ENGINE_TEXT_MESSAGES = 2, /* a conversation in the model's chat format, see chat_render */
+  ENGINE_TEXT_IDS = 3,      /* `ids`, and no text */
+  ENGINE_TEXT_TURN = 4      /* one turn of the user in the model's chat format */
+} engine_text_form;
+#endif
 
 #define ENGINE_TYPE_TEXT "engine.Text/1"
 typedef struct engine_text {
@@ -50,6 +138,13 @@ typedef struct engine_text {
   engine_str text; /* as it came: may hold invalid UTF-8 */
   uint64_t arrived_ns;
   const engine_request* request; /* NULL: nothing special */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t form; /* engine_text_form */
+  uint32_t reserved;
+  engine_str tools; /* with ENGINE_TEXT_MESSAGES: a JSON list, or empty */
+  const int32_t* ids;
+  uint64_t id_count;
+#endif
 } engine_text;
 
 #define ENGINE_TYPE_TOKENS "engine.Tokens/1"
@@ -83,6 +178,13 @@ typedef struct engine_step_sequence {
   uint32_t reserved;
   const engine_sampling* sampling; /* NULL: the sampling node's own */
   const int32_t* history;          /* [start]: the tokens before these; NULL: not told */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t prompt_count; /* of the sequence's tokens, so many are the prompt; 0: not told */
+  uint32_t reserved2;
+  /* [logits_count] or NULL: the token that follows each of the last tokens where it is known
+   * already, which is then scored and not chosen; -1: chosen. */
+  const int32_t* known;
+#endif
 } engine_step_sequence;
 
 #define ENGINE_TYPE_STEP "engine.Step/1"
@@ -104,6 +206,11 @@ typedef struct engine_logits {
   const uint32_t* positions;              /* [rows]: position of the token to be chosen */
   const engine_sampling* const* sampling; /* [rows], entries may be NULL; NULL: no entry at all */
   const int32_t* inputs;                  /* [rows]: the token that was fed, before `positions` */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  const engine_step* step;   /* that they were computed for; NULL: not told */
+  const uint32_t* sequences; /* [rows]: of the step; NULL without it */
+  const uint32_t* tokens;    /* [rows]: of that sequence's tokens, so many come before the row */
+#endif
 } engine_logits;
 
 #define ENGINE_TYPE_SAMPLED "engine.Sampled/1"
@@ -117,6 +224,15 @@ typedef struct engine_sampled {
   const int32_t* inputs;     /* [rows]: the token before it, as it was fed. A row that follows one
                               * of the same sequence counts only when that one chose this token:
                               * it was drafted. NULL: nothing was drafted */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  /* Log-probabilities, where any row was to tell them, else NULL. NaN and -1 where a row was not,
+   * or has no so many alternatives. */
+  const float* logprobs;     /* [rows]: of the chosen token */
+  const int32_t* top_ids;    /* [rows, top_count]: the likeliest first */
+  const float* top_logprobs; /* [rows, top_count] */
+  uint32_t top_count;
+  uint32_t reserved;
+#endif
 } engine_sampled;
 
 typedef enum engine_finish {
@@ -173,6 +289,19 @@ typedef struct engine_token {
   const engine_request* ask; /* as it came with the prompt, with index 0 or a finish; may be NULL */
   uint32_t choices;          /* the request is over when as many of its answers have ended */
   uint32_t reserved;
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  float logprob;      /* of this token, where it was asked for */
+  uint32_t top_count; /* the likeliest tokens of its place, the first first */
+  const int32_t* top_ids;
+  const float* top_logprobs;
+  /* Of a prompt that was to be scored, with index 0 or a finish only; else NULL. The first of a
+   * prompt has none: NaN, and -1. */
+  const float* prompt_logprobs;     /* [prompt_count] */
+  const int32_t* prompt_top_ids;    /* [prompt_count, prompt_top_count], -1: no such */
+  const float* prompt_top_logprobs; /* [prompt_count, prompt_top_count] */
+  uint32_t prompt_top_count;
+  uint32_t scored; /* 1: logprob is told */
+#endif
 } engine_token;
 
 /* A piece of text for one request: whole code points only. */

@@ -21,6 +21,10 @@ typedef struct engine_metrics {
   engine_status* (*get)(uint32_t type, engine_str name, engine_str help, engine_metric** out);
   void (*add)(engine_metric* metric, double value); /* [any] counters: value >= 0 */
   void (*set)(engine_metric* metric, double value); /* [any] gauges only */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  /* [any] Gives all metrics of the process to put(arg, ...) in Prometheus' text format. */
+  engine_status* (*render)(engine_status* (*put)(void* arg, engine_str piece), void* arg);
+#endif
 } engine_metrics;
 
 #endif /* ENGINE_EXT_METRICS_H_ */

@@ -171,6 +171,19 @@ typedef struct engine_train_estimate {
   double flops_per_second; /* at which products run here, measured for a moment */
 } engine_train_estimate;
 
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+/* Where choose puts what it finds; the arrays are the caller's. */
+typedef struct engine_choices {
+  uint32_t struct_size;
+  uint32_t top_count;  /* alternatives that there is room for */
+  int32_t* ids;        /* [rows] */
+  float* margins;      /* [rows] */
+  float* logprobs;     /* [rows], NaN where not asked for; NULL with the two below: nowhere */
+  int32_t* top_ids;    /* [rows, top_count], -1 where there is none */
+  float* top_logprobs; /* [rows, top_count] */
+} engine_choices;
+#endif
+
 typedef struct engine_model_host {
   uint32_t struct_size;
 
@@ -332,6 +345,15 @@ typedef struct engine_model_host {
    * fingerprint in hex, dtype) and "parameters": of each one that a branch or training changes, how
    * the file stores it and the codec it is held in. */
   engine_status* (*provenance)(const engine_model* model, engine_put put, void* arg);
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  /* --- 1.1 ----------------------------------------------------------------------- [worker] */
+  /* As sample, and tells log-probabilities. A row whose token is known already (`known` of its
+   * sequence) gets that one. */
+  engine_status* (*choose)(engine_model* model, const engine_logits* logits,
+                           const engine_sampling* fallback, const engine_choices* out);
+  /* [any] The name of an adapter, 1 to adapter_count; borrowed from the model. */
+  engine_status* (*adapter_name)(const engine_model* model, uint32_t number, engine_str* out);
+#endif
 } engine_model_host;
 
 #ifdef __cplusplus

@@ -109,6 +109,14 @@ typedef enum engine_scope {
   ENGINE_SCOPE_RUN = 2   /* the run is cancelled */
 } engine_scope;
 
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+typedef enum engine_run_phase {
+  ENGINE_RUN_RUNNING = 0,
+  ENGINE_RUN_DRAINING = 1, /* nothing new is wanted: what is under way is finished */
+  ENGINE_RUN_CANCELLED = 2
+} engine_run_phase;
+#endif
+
 /* A node. `self` is what create gave. */
 typedef struct engine_node_vtable {
   uint32_t struct_size;
@@ -178,6 +186,11 @@ typedef struct engine_nodes_host {
   /* The object behind a resource, or NULL when its type is not `type`. [any] while borrowed. */
   void* (*resource_object)(const engine_resource* resource, engine_str type);
   engine_str (*resource_name)(const engine_resource* resource);
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  /* [any] Before completion_done: what the run waits for while it waits for this completion. A
+   * source that keeps one open asks now and then. */
+  uint32_t (*completion_phase)(const engine_completion* completion); /* engine_run_phase */
+#endif
 } engine_nodes_host;
 
 #ifdef __cplusplus

@@ -275,120 +275,128 @@ class TestHost {
 
   static const engine_nodes_host* Nodes() {
     static const engine_nodes_host table = {
-        sizeof(engine_nodes_host),
-        [](engine_str type, void* payload, void (*free_payload)(void*),
-           engine_packet** out) -> engine_status* {
-          if (type.size == 0) {
-            TheFindings().Add("packet_new() was given no type");
-            if (free_payload != nullptr) free_payload(payload);
-            return Fail(ENGINE_INVALID_ARGUMENT, "a packet needs a type");
-          }
-          TestPacket* packet = Get().Remember(new TestPacket);
-          packet->type = std::string(View(type));
-          packet->payload = payload;
-          packet->free_payload = free_payload;
-          *out = packet->c();
-          return nullptr;
-        },
-        [](engine_packet* p) {
-          if (TestPacket* packet = Alive(p, "packet_retain")) ++packet->references;
-        },
-        &ReleasePacket,
-        [](const engine_packet* p) {
-          const TestPacket* packet = Alive(p, "packet_type");
-          return packet == nullptr ? Str("") : Str(packet->type);
-        },
-        [](const engine_packet* p) -> const void* {
-          const TestPacket* packet = Alive(p, "packet_payload");
-          return packet == nullptr ? nullptr : packet->payload;
-        },
-        [](const engine_packet* p) -> uint64_t {
-          const TestPacket* packet = Alive(p, "packet_key");
-          return packet == nullptr ? 0 : packet->key;
-        },
-        [](const engine_packet* p) -> uint64_t {
-          const TestPacket* packet = Alive(p, "packet_group");
-          return packet == nullptr ? 0 : packet->group;
-        },
-        [](engine_call* c, uint32_t port) -> uint32_t {
-          const TestCall* call = Valid(c, "input_count");
-          return call == nullptr || port >= call->inputs.size()
-                     ? 0
-                     : static_cast<uint32_t>(call->inputs[port].size());
-        },
-        [](engine_call* c, uint32_t port, uint32_t i) -> const engine_packet* {
-          TestCall* call = Valid(c, "input");
-          const bool there =
-              call != nullptr && port < call->inputs.size() && i < call->inputs[port].size();
-          return there ? call->inputs[port][i]->c() : nullptr;
-        },
-        [](engine_call* c, uint32_t port, engine_packet* packet, uint64_t group) -> engine_status* {
-          TestCall* call = Valid(c, "emit");
-          if (call != nullptr && call->stage != TestCall::Stage::kProcess) {
-            TheFindings().Add("emit() was called in open or close; only process may emit");
-            call = nullptr;
-          }
-          return Emit(call, port, packet, group);
-        },
-        [](engine_call* c, uint32_t slot) -> engine_resource* {
-          TestCall* call = Valid(c, "resource");
-          return call == nullptr || slot >= call->resources.size()
-                     ? nullptr
-                     : reinterpret_cast<engine_resource*>(call->resources[slot]);
-        },
-        [](engine_call* c) -> uint8_t {
-          const TestCall* call = Valid(c, "cancelled");
-          return call == nullptr || call->cancelled.load();
-        },
-        [](engine_call* c) {
-          if (TestCall* call = Valid(c, "finish")) {
-            std::lock_guard lock(call->mutex);
-            call->finish = true;
-          }
-        },
-        [](engine_call* c, uint32_t scope, engine_status* status) {
-          Status taken(status);
-          if (TestCall* call = Valid(c, "fail")) {
-            std::lock_guard lock(call->mutex);
-            call->wide = std::move(taken);
-            call->fail_scope = scope;
-          }
-        },
-        [](engine_call* c, engine_completion** out) -> engine_status* {
-          TestCall* call = Valid(c, "defer");
-          if (call == nullptr || call->stage != TestCall::Stage::kProcess) {
-            return Fail(ENGINE_FAILED_PRECONDITION, "defer: only process may defer");
-          }
+      sizeof(engine_nodes_host),
+      [](engine_str type, void* payload, void (*free_payload)(void*),
+         engine_packet** out) -> engine_status* {
+        if (type.size == 0) {
+          TheFindings().Add("packet_new() was given no type");
+          if (free_payload != nullptr) free_payload(payload);
+          return Fail(ENGINE_INVALID_ARGUMENT, "a packet needs a type");
+        }
+        TestPacket* packet = Get().Remember(new TestPacket);
+        packet->type = std::string(View(type));
+        packet->payload = payload;
+        packet->free_payload = free_payload;
+        *out = packet->c();
+        return nullptr;
+      },
+      [](engine_packet* p) {
+        if (TestPacket* packet = Alive(p, "packet_retain")) ++packet->references;
+      },
+      &ReleasePacket,
+      [](const engine_packet* p) {
+        const TestPacket* packet = Alive(p, "packet_type");
+        return packet == nullptr ? Str("") : Str(packet->type);
+      },
+      [](const engine_packet* p) -> const void* {
+        const TestPacket* packet = Alive(p, "packet_payload");
+        return packet == nullptr ? nullptr : packet->payload;
+      },
+      [](const engine_packet* p) -> uint64_t {
+        const TestPacket* packet = Alive(p, "packet_key");
+        return packet == nullptr ? 0 : packet->key;
+      },
+      [](const engine_packet* p) -> uint64_t {
+        const TestPacket* packet = Alive(p, "packet_group");
+        return packet == nullptr ? 0 : packet->group;
+      },
+      [](engine_call* c, uint32_t port) -> uint32_t {
+        const TestCall* call = Valid(c, "input_count");
+        return call == nullptr || port >= call->inputs.size()
+                   ? 0
+                   : static_cast<uint32_t>(call->inputs[port].size());
+      },
+      [](engine_call* c, uint32_t port, uint32_t i) -> const engine_packet* {
+        TestCall* call = Valid(c, "input");
+        const bool there =
+            call != nullptr && port < call->inputs.size() && i < call->inputs[port].size();
+        return there ? call->inputs[port][i]->c() : nullptr;
+      },
+      [](engine_call* c, uint32_t port, engine_packet* packet, uint64_t group) -> engine_status* {
+        TestCall* call = Valid(c, "emit");
+        if (call != nullptr && call->stage != TestCall::Stage::kProcess) {
+          TheFindings().Add("emit() was called in open or close; only process may emit");
+          call = nullptr;
+        }
+        return Emit(call, port, packet, group);
+      },
+      [](engine_call* c, uint32_t slot) -> engine_resource* {
+        TestCall* call = Valid(c, "resource");
+        return call == nullptr || slot >= call->resources.size()
+                   ? nullptr
+                   : reinterpret_cast<engine_resource*>(call->resources[slot]);
+      },
+      [](engine_call* c) -> uint8_t {
+        const TestCall* call = Valid(c, "cancelled");
+        return call == nullptr || call->cancelled.load();
+      },
+      [](engine_call* c) {
+        if (TestCall* call = Valid(c, "finish")) {
           std::lock_guard lock(call->mutex);
-          call->deferred = true;
-          *out = reinterpret_cast<engine_completion*>(call);
-          return nullptr;
-        },
-        [](engine_completion* d, uint32_t port, engine_packet* packet, uint64_t group)
-            -> engine_status* { return Emit(Open(d, "completion_emit"), port, packet, group); },
-        [](engine_completion* d) {
-          if (TestCall* call = Open(d, "completion_finish")) {
-            std::lock_guard lock(call->mutex);
-            call->finish = true;
-          }
-        },
-        [](engine_completion* d, engine_status* status) {
-          Status taken(status);
-          if (TestCall* call = Open(d, "completion_done")) {
-            std::lock_guard lock(call->mutex);
-            call->done = true;
-            call->status = std::move(taken);
-            call->answered.notify_all();
-          }
-        },
-        [](const engine_resource* r, engine_str type) -> void* {
-          const auto* resource = reinterpret_cast<const TestObject*>(r);
-          return resource != nullptr && resource->type == View(type) ? resource->object : nullptr;
-        },
-        [](const engine_resource* r) {
-          const auto* resource = reinterpret_cast<const TestObject*>(r);
-          return resource == nullptr ? Str("") : Str(resource->name);
-        }};
+          call->finish = true;
+        }
+      },
+      [](engine_call* c, uint32_t scope, engine_status* status) {
+        Status taken(status);
+        if (TestCall* call = Valid(c, "fail")) {
+          std::lock_guard lock(call->mutex);
+          call->wide = std::move(taken);
+          call->fail_scope = scope;
+        }
+      },
+      [](engine_call* c, engine_completion** out) -> engine_status* {
+        TestCall* call = Valid(c, "defer");
+        if (call == nullptr || call->stage != TestCall::Stage::kProcess) {
+          return Fail(ENGINE_FAILED_PRECONDITION, "defer: only process may defer");
+        }
+        std::lock_guard lock(call->mutex);
+        call->deferred = true;
+        *out = reinterpret_cast<engine_completion*>(call);
+        return nullptr;
+      },
+      [](engine_completion* d, uint32_t port, engine_packet* packet, uint64_t group)
+          -> engine_status* { return Emit(Open(d, "completion_emit"), port, packet, group); },
+      [](engine_completion* d) {
+        if (TestCall* call = Open(d, "completion_finish")) {
+          std::lock_guard lock(call->mutex);
+          call->finish = true;
+        }
+      },
+      [](engine_completion* d, engine_status* status) {
+        Status taken(status);
+        if (TestCall* call = Open(d, "completion_done")) {
+          std::lock_guard lock(call->mutex);
+          call->done = true;
+          call->status = std::move(taken);
+          call->answered.notify_all();
+        }
+      },
+      [](const engine_resource* r, engine_str type) -> void* {
+        const auto* resource = reinterpret_cast<const TestObject*>(r);
+        return resource != nullptr && resource->type == View(type) ? resource->object : nullptr;
+      },
+      [](const engine_resource* r) {
+        const auto* resource = reinterpret_cast<const TestObject*>(r);
+        return resource == nullptr ? Str("") : Str(resource->name);
+      },
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+      [](const engine_completion* d) -> uint32_t {
+        const TestCall* call = Open(const_cast<engine_completion*>(d), "completion_phase");
+        return call == nullptr || call->cancelled.load() ? uint32_t{ENGINE_RUN_CANCELLED}
+                                                         : uint32_t{ENGINE_RUN_RUNNING};
+      },
+#endif
+    };
     return &table;
   }
 
@@ -454,36 +462,50 @@ class TestHost {
 
   static const engine_metrics* Metrics() {
     static const engine_metrics table = {
-        sizeof(engine_metrics),
-        [](uint32_t type, engine_str name, engine_str, engine_metric** out) -> engine_status* {
-          const std::string wanted(View(name));
-          bool good = !wanted.empty() && (wanted[0] < '0' || wanted[0] > '9');
-          for (const char c : wanted) {
-            good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_');
-          }
+      sizeof(engine_metrics),
+      [](uint32_t type, engine_str name, engine_str, engine_metric** out) -> engine_status* {
+        const std::string wanted(View(name));
+        bool good = !wanted.empty() && (wanted[0] < '0' || wanted[0] > '9');
+        for (const char c : wanted) {
+          good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_');
+        }
+        TestHost& host = Get();
+        std::lock_guard lock(host.mutex_);
+        auto& metric = host.metrics_[wanted];
+        if (metric == nullptr) metric = std::make_unique<TestMetric>(type);
+        if (!good || metric->type != type) {
+          TheFindings().Add("metric '" + wanted + "' is no name, or was made with another type");
+          return Fail(ENGINE_INVALID_ARGUMENT, "no such metric");
+        }
+        *out = reinterpret_cast<engine_metric*>(metric.get());
+        return nullptr;
+      },
+      [](engine_metric* m, double value) {
+        auto* metric = reinterpret_cast<TestMetric*>(m);
+        if (!(value >= 0) && metric->type == ENGINE_METRIC_COUNTER) {
+          TheFindings().Add("a counter was made smaller");
+        }
+        metric->value.fetch_add(value);
+      },
+      [](engine_metric* m, double value) {
+        auto* metric = reinterpret_cast<TestMetric*>(m);
+        if (metric->type != ENGINE_METRIC_GAUGE) TheFindings().Add("a counter was set");
+        metric->value.store(value);
+      },
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+      [](engine_status* (*put)(void*, engine_str), void* arg) -> engine_status* {
+        std::string text;
+        {
           TestHost& host = Get();
           std::lock_guard lock(host.mutex_);
-          auto& metric = host.metrics_[wanted];
-          if (metric == nullptr) metric = std::make_unique<TestMetric>(type);
-          if (!good || metric->type != type) {
-            TheFindings().Add("metric '" + wanted + "' is no name, or was made with another type");
-            return Fail(ENGINE_INVALID_ARGUMENT, "no such metric");
+          for (const auto& [name, metric] : host.metrics_) {
+            text += name + " " + std::to_string(metric->value.load()) + "\n";
           }
-          *out = reinterpret_cast<engine_metric*>(metric.get());
-          return nullptr;
-        },
-        [](engine_metric* m, double value) {
-          auto* metric = reinterpret_cast<TestMetric*>(m);
-          if (!(value >= 0) && metric->type == ENGINE_METRIC_COUNTER) {
-            TheFindings().Add("a counter was made smaller");
-          }
-          metric->value.fetch_add(value);
-        },
-        [](engine_metric* m, double value) {
-          auto* metric = reinterpret_cast<TestMetric*>(m);
-          if (metric->type != ENGINE_METRIC_GAUGE) TheFindings().Add("a counter was set");
-          metric->value.store(value);
-        }};
+        }
+        return put(arg, Str(text));
+      },
+#endif
+    };
     return &table;
   }
 

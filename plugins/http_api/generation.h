@@ -1,0 +1,80 @@
+// One request for text on its way: pieces from the engine in, an answer or a stream out.
+// Invariant: the status is settled before the first byte goes out, by the first piece that came; a
+// stream always ends with [DONE].
+#ifndef PLUGINS_HTTP_API_GENERATION_H_
+#define PLUGINS_HTTP_API_GENERATION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "choice.h"
+#include "exchange.h"
+
+namespace engine::http_api {
+
+struct GenerationInfo {
+  std::string id;     // "chatcmpl-…"
+  std::string model;  // as it is told back
+  std::string fingerprint;
+  int64_t created = 0;  // seconds since 1970
+  uint64_t arrived_ns = 0;
+};
+
+class Generation {
+ public:
+  Generation(Ask ask, GenerationInfo info, std::shared_ptr<Exchange> exchange);
+
+  struct Wanted {
+    bool cancel_all = false;                          // nothing more is needed
+    std::vector<std::pair<size_t, uint32_t>> enough;  // prompt and choice that have said enough
+  };
+  // A piece of the answer to prompt number `prompt`.
+  void OnPiece(size_t prompt, Piece piece, Wanted* wanted);
+  // Nothing came for a while: keeps a stream alive.
+  void Ping();
+  // Ends it with a failure, whatever was sent.
+  void Fail(const Refusal& refusal);
+
+  bool done() const { return done_; }
+  const Ask& ask() const { return ask_; }
+  uint64_t arrived_ns() const { return info_.arrived_ns; }
+  uint64_t first_ns() const { return first_ns_; }
+  uint64_t last_ns() const { return last_ns_; }
+  uint64_t generated() const;
+
+ private:
+  struct Slot {
+    Choice choice;
+    bool begun = false;  // its first chunk was sent
+  };
+  Slot& At(size_t prompt, uint32_t choice) { return slots_[prompt * ask_.n + choice]; }
+  void Begin();
+  void Send(size_t index, Slot* slot, const Delta& delta);
+  void SendChunk(size_t index, const std::string& rest);
+  void Finish();
+  Json Usage() const;
+  Json ChoiceJson(size_t index) const;
+  std::string EchoText(size_t prompt) const;
+  bool AllEnded() const;
+
+  const Ask ask_;
+  const GenerationInfo info_;
+  const std::shared_ptr<Exchange> exchange_;
+  std::string chunk_head_;  // of every chunk, up to the choice's index
+  std::vector<Slot> slots_;
+  std::vector<std::vector<TokenScore>> prompt_scores_;  // by prompt
+  bool began_ = false, done_ = false;
+  uint64_t first_ns_ = 0, last_ns_ = 0;
+};
+
+// The shapes in which log-probabilities are told.
+Json ChatScores(const std::vector<TokenScore>& scores);
+// `prompt`: the first has none. `offset`: code points before the first.
+Json CompletionScores(const std::vector<TokenScore>& prompt, const std::vector<TokenScore>& scores,
+                      size_t offset);
+
+}  // namespace engine::http_api
+
+#endif  // PLUGINS_HTTP_API_GENERATION_H_
