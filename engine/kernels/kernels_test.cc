@@ -466,6 +466,87 @@ TEST_P(Roads, DrawsByTheProbabilities) {
   }
 }
 
+// min_p and typical_p, against the plain definitions; forbidden tokens are never drawn.
+TEST_P(Roads, CutsByTypicalityAndLeastProbability) {
+  SampleScratch scratch;
+  float margin = 0;
+  std::vector<float> logits = Random(3000, 23);
+  for (size_t i = 0; i < logits.size(); i += 7) logits[i] = -INFINITY;
+  for (const int64_t top_k : {0, 40}) {
+    for (const double typical : {1.0, 0.8, 0.2}) {
+      for (const double min_p : {0.0, 0.3}) {
+        std::vector<std::pair<double, int32_t>> all;  // weight, token
+        for (size_t i = 0; i < logits.size(); ++i) {
+          const double w = std::exp(static_cast<double>(logits[i]) / 0.7);
+          if (w > 0) all.emplace_back(w, static_cast<int32_t>(i));
+        }
+        if (top_k > 0 || typical < 1) std::sort(all.rbegin(), all.rend());
+        const double greatest = std::max_element(all.begin(), all.end())->first;
+        if (top_k > 0) all.resize(static_cast<size_t>(top_k));
+        if (typical < 1) {
+          double total = 0, entropy = 0, sum = 0;
+          for (const auto& [w, id] : all) total += w;
+          for (const auto& [w, id] : all) entropy -= w / total * std::log(w / total);
+          std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+            return std::abs(-std::log(a.first / total) - entropy) <
+                   std::abs(-std::log(b.first / total) - entropy);
+          });
+          size_t n = 0;
+          while (n < all.size() && (n == 0 || sum < typical * total)) sum += all[n++].first;
+          all.resize(n);
+          std::sort(all.rbegin(), all.rend());
+        }
+        const double best = typical < 1 ? all[0].first : 0;
+        std::erase_if(all, [&](const auto& c) {
+          return c.first < min_p * greatest && c.first != best;
+        });
+        double total = 0;
+        for (const auto& [w, id] : all) total += w;
+        int wrong = 0;
+        for (int i = 0; i < 50; ++i) {
+          Sampling how{0.7, 1, top_k, (i + 0.5) / 50};
+          how.typical_p = typical;
+          how.min_p = min_p;
+          double sum = 0;
+          int32_t want = all.back().second;
+          for (const auto& [w, id] : all) {
+            sum += w;
+            if (how.draw * total < sum) {
+              want = id;
+              break;
+            }
+          }
+          const int64_t got = SampleRow(logits.data(), 3000, how, &scratch, &margin);
+          EXPECT_NE(got % 7, 0);
+          wrong += want != got;
+        }
+        EXPECT_LE(wrong, 1) << "top_k " << top_k << " typical " << typical << " min_p " << min_p;
+      }
+    }
+  }
+}
+
+TEST_P(Roads, TellsLogProbabilities) {
+  SampleScratch scratch;
+  std::vector<float> logits = Random(3000, 24);
+  logits[17] = -INFINITY;
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(static_cast<double>(x));
+  const double log_sum = LogSum(logits.data(), 3000, &scratch);
+  EXPECT_NEAR(log_sum, std::log(sum), 1e-5);
+  std::vector<int32_t> ids(3);
+  std::vector<float> logprobs(3);
+  TopTokens(logits.data(), 3000, 3, log_sum, &scratch, ids.data(), logprobs.data());
+  std::vector<float> sorted = logits;
+  std::sort(sorted.rbegin(), sorted.rend());
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(logits[static_cast<size_t>(ids[i])], sorted[i]);
+    EXPECT_NEAR(logprobs[i], static_cast<double>(sorted[i]) - std::log(sum), 1e-5);
+  }
+  logits[5] = NAN;
+  EXPECT_TRUE(std::isnan(LogSum(logits.data(), 3000, &scratch)));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Roads, testing::Values("plain", "avx2", "avx512"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -35,10 +35,19 @@ struct Prompt {
   engine_request request = Sized<engine_request>();
   engine_sampling sampling = Sized<engine_sampling>();
   std::string key, session, salt, adapter;
+  std::vector<int32_t> stop_ids;
+  uint32_t logprobs = 0, flags = 0;  // of sampling, and of the request
 };
+
+// The log-probability that the fake model gives a token at a place.
+inline float FakeLogprob(int32_t id, uint32_t position) {
+  return -0.25f * static_cast<float>(id) - 0.001f * static_cast<float>(position);
+}
 
 struct Answered {
   std::vector<int32_t> ids;
+  std::vector<float> logprobs;          // of ids, where they were told
+  std::shared_ptr<PromptScores> scores;  // as they came with the first
   engine_finish finish = ENGINE_FINISH_NONE;
   int ends = 0;
   engine_code code = ENGINE_OK;
@@ -77,7 +86,13 @@ class World : public Listener {
     kept->request.session = Str(kept->session);
     kept->request.salt = Str(kept->salt);
     kept->request.adapter = Str(kept->adapter);
-    if (kept->sampling.temperature > 0) kept->request.sampling = &kept->sampling;
+    kept->sampling.stop_ids = kept->stop_ids.data();
+    kept->sampling.stop_count = static_cast<uint32_t>(kept->stop_ids.size());
+    kept->sampling.logprobs = kept->logprobs;
+    kept->request.flags = kept->flags;
+    if (kept->sampling.temperature > 0 || !kept->stop_ids.empty() || kept->logprobs != 0) {
+      kept->request.sampling = &kept->sampling;
+    }
     Ask ask;
     ask.group = group;
     ask.arrived_ns = now;
@@ -125,6 +140,8 @@ class World : public Listener {
     std::vector<uint64_t> requests;
     std::vector<int32_t> ids, inputs;
     std::vector<uint32_t> positions;
+    std::vector<float> logprobs, top_logprobs;
+    std::vector<int32_t> top_ids;
     std::vector<std::vector<int32_t>> drafts;
     bool poisoned = false;
     for (engine_step_sequence& s : parts.sequences) {
@@ -163,8 +180,13 @@ class World : public Listener {
       for (uint32_t k = s.logits_count; k-- > 0;) {
         const std::vector<int32_t> before(all.begin(), all.end() - k);
         requests.push_back(s.request);
-        ids.push_back(NextToken(before, s.request, s.sampling != nullptr, s.adapter));
+        const int32_t known = s.known != nullptr ? s.known[s.logits_count - 1 - k] : -1;
+        const bool draws = s.sampling != nullptr && s.sampling->temperature > 0;
+        ids.push_back(known >= 0 ? known : NextToken(before, s.request, draws, s.adapter));
         positions.push_back(static_cast<uint32_t>(before.size()));
+        logprobs.push_back(FakeLogprob(ids.back(), positions.back()));
+        top_ids.push_back(ids.back() + 1);
+        top_logprobs.push_back(FakeLogprob(top_ids.back(), positions.back()));
         inputs.push_back(before.back());
       }
     }
@@ -181,6 +203,10 @@ class World : public Listener {
     sampled.ids = ids.data();
     sampled.positions = positions.data();
     sampled.inputs = inputs.data();
+    sampled.logprobs = logprobs.data();
+    sampled.top_ids = top_ids.data();
+    sampled.top_logprobs = top_logprobs.data();
+    sampled.top_count = 1;
     scheduler.Finished(sampled, now);
   }
 
@@ -189,7 +215,9 @@ class World : public Listener {
     EXPECT_EQ(a.ends, 0) << "something came after the end of " << g.ask->group;
     if (g.id >= 0) {
       a.indexes &= g.index == a.ids.size();
+      if (g.index == 0) a.scores = g.scores;
       a.ids.push_back(g.id);
+      if (g.sampled != nullptr) a.logprobs.push_back(g.sampled->logprobs[g.row]);
     }
     if (g.finish == ENGINE_FINISH_NONE) return;
     a.finish = g.finish;
