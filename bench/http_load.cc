@@ -1,8 +1,8 @@
 // A load on an OpenAI-compatible server over HTTP, with as little of the machine as can be: one
 // thread, and its own share of the processor told beside the figures.
 //   http_load --port 8080 --mode plain --streams 16,32,64 --waves 10
-// Modes: plain (each prompt is another one), prefix (all share 512 tokens), sessions (each stream is
-// a conversation of 6 turns whose prompt holds all before), overload (an open loop at --rate
+// Modes: plain (each prompt is another one), prefix (all share 512 tokens), sessions (each stream
+// is a conversation of 6 turns whose prompt holds all before), overload (an open loop at --rate
 // arrivals a second for --seconds), distinct (--requests other prompts, for memory).
 // One JSON object a line on standard output.
 #include <sys/resource.h>
@@ -80,8 +80,9 @@ class Request : public std::enable_shared_from_this<Request> {
   Request(asio::io_context* context, const Args& args, std::string prompt, int out,
           std::function<void(Result)> done)
       : socket_(*context), done_(std::move(done)) {
-    Json body = {{"model", args.model}, {"prompt", std::move(prompt)}, {"max_tokens", out},
-                 {"temperature", 0},    {"stream", true},              {"ignore_eos", true}};
+    Json body = {{"model", args.model}, {"prompt", std::move(prompt)},
+                 {"max_tokens", out},   {"temperature", 0},
+                 {"stream", true},      {"ignore_eos", true}};
     body["stream_options"] = {{"include_usage", true}};
     const std::string text = body.dump();
     send_ = "POST /v1/completions HTTP/1.1\r\nHost: " + args.host +
@@ -292,8 +293,9 @@ class Load {
       timer.expires_at(began_ + std::chrono::nanoseconds(static_cast<int64_t>(at * 1e9)));
       timer.async_wait([&](const ErrorCode& ec) {
         if (ec) return;
-        Send("Request " + std::to_string(random_() % 1000000) + ": " + Words(&random_, args_.in - 6),
-             args_.out, [](const Result&) {});
+        Send(
+            "Request " + std::to_string(random_() % 1000000) + ": " + Words(&random_, args_.in - 6),
+            args_.out, [](const Result&) {});
         arrive();
       });
     };

@@ -20,7 +20,7 @@ model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 peers=(transformers==5.23.0 peft==0.21.2 numpy==2.4.6 gguf==0.19.0 safetensors==0.8.0)
 packages=(g++ make cmake ninja-build pkg-config ccache mold
           libboost-dev libtbb-dev libprotobuf-dev libprotoc-dev protobuf-compiler
-          libcpp-httplib-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libicu-dev zlib1g-dev
+          libcpp-httplib-dev libssl-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libicu-dev zlib1g-dev
           libgtest-dev libgmock-dev python3 python3-venv)
 
 cache=${ENGINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engine}

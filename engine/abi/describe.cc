@@ -165,6 +165,11 @@ Status DescribeKind(const engine_kind_desc* d, const std::string& plugin, engine
     if (kind.max_in_flight == 0 || kind.max_in_flight > 4096) {
       return Error(ENGINE_INVALID_ARGUMENT, "its max_in_flight is ", d->max_in_flight);
     }
+    kind.unordered = (Known(*d).flags & ENGINE_KIND_UNORDERED) != 0;
+    if (kind.unordered && kind.emission == Emission::kOne) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "it is unordered and emits one packet a key: keys come in their order");
+    }
     return Status();
   }();
   if (!parts.ok()) return parts.Prefix("kind '" + kind.name + "': ");

@@ -63,10 +63,11 @@ struct Kind {
   std::vector<Policy> policies = {Policy::kJoin};  // allowed ones; the first is the default
   Emission emission = Emission::kOne;
   uint32_t max_in_flight = 1;
-  std::string executor;  // "compute", "io" or empty for the default one
-  std::string bypass;    // node: the kind of its plain stand-in, or empty; transforms are skipped
-  std::string provides;  // resources and transforms: the type they make, "engine.Model/1"
-  std::string accepts;   // transforms: the type that `from` must have
+  bool unordered = false;  // what a call emits does not wait for earlier calls
+  std::string executor;    // "compute", "io" or empty for the default one
+  std::string bypass;      // node: the kind of its plain stand-in, or empty; transforms are skipped
+  std::string provides;    // resources and transforms: the type they make, "engine.Model/1"
+  std::string accepts;     // transforms: the type that `from` must have
   Phase phase = Phase::kImport;  // transforms
 };
 

@@ -497,9 +497,8 @@ TEST_P(Roads, CutsByTypicalityAndLeastProbability) {
           std::sort(all.rbegin(), all.rend());
         }
         const double best = typical < 1 ? all[0].first : 0;
-        std::erase_if(all, [&](const auto& c) {
-          return c.first < min_p * greatest && c.first != best;
-        });
+        std::erase_if(all,
+                      [&](const auto& c) { return c.first < min_p * greatest && c.first != best; });
         double total = 0;
         for (const auto& [w, id] : all) total += w;
         int wrong = 0;

@@ -171,8 +171,7 @@ Status ChooseRow(const engine_logits& logits, uint32_t r, const engine_sampling&
     out.margins[r] = 0;
   } else {
     const float* shaped = nullptr;
-    ENGINE_RETURN_IF_ERROR(
-        Shape(how, at, logits.requests[r], row, vocab, ends, scratch, &shaped));
+    ENGINE_RETURN_IF_ERROR(Shape(how, at, logits.requests[r], row, vocab, ends, scratch, &shaped));
     kernels::Sampling s{how.temperature, how.top_p, how.top_k, 0};
     if (how.typical_p > 0) s.typical_p = how.typical_p;
     s.min_p = how.min_p;
@@ -181,8 +180,8 @@ Status ChooseRow(const engine_logits& logits, uint32_t r, const engine_sampling&
       const uint64_t stream = own ? logits.requests[r] >> 48 : logits.requests[r];
       s.draw = Philox(how.seed, stream).Uniform(logits.positions[r]);
     }
-    out.ids[r] =
-        static_cast<int32_t>(kernels::SampleRow(shaped, vocab, s, &scratch->sample, out.margins + r));
+    out.ids[r] = static_cast<int32_t>(
+        kernels::SampleRow(shaped, vocab, s, &scratch->sample, out.margins + r));
     if (out.ids[r] < 0) {
       return Error(ENGINE_DATA_LOSS, "the logits of request ", logits.requests[r],
                    " hold a NaN or nothing finite");
@@ -219,8 +218,8 @@ Status Choose(const engine_logits& logits, const engine_sampling& fallback,
     thread_local Scratch scratch;
     for (auto r = static_cast<uint32_t>(begin); r < end; ++r) {
       const bool own = logits.sampling != nullptr && logits.sampling[r] != nullptr;
-      Status status = ChooseRow(logits, r, own ? Known(*logits.sampling[r]) : fallback, ends, out,
-                                &scratch);
+      Status status =
+          ChooseRow(logits, r, own ? Known(*logits.sampling[r]) : fallback, ends, out, &scratch);
       if (status.ok()) continue;
       std::lock_guard lock(mutex);
       if (r < failed_row) {

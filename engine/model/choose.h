@@ -1,7 +1,7 @@
 // Choosing tokens from logits as each row's sampling asks: bias, penalties, forms and minimum
 // lengths shape a copy of the row, which is then sampled; log-probabilities are those of the row as
-// the model gave it. Invariant: a row's outcome depends on that row, its sampling and its sequence's
-// own tokens alone.
+// the model gave it. Invariant: a row's outcome depends on that row, its sampling and its
+// sequence's own tokens alone.
 #ifndef ENGINE_MODEL_CHOOSE_H_
 #define ENGINE_MODEL_CHOOSE_H_
 

@@ -1,4 +1,5 @@
-// Choosing from made-up logits: each wish against its plain definition, and what rows are kept apart.
+// Choosing from made-up logits: each wish against its plain definition, and what rows are kept
+// apart.
 #include "engine/model/choose.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +33,8 @@ struct Case {
   Case() { how.top_p = 1; }
   Status Run(uint32_t tops = 0) {
     if (data.empty()) {
-      for (size_t i = 0; i < rows * kVocab; ++i) data.push_back(static_cast<float>((i * 37) % 89) * 0.1f);
+      for (size_t i = 0; i < rows * kVocab; ++i)
+        data.push_back(static_cast<float>((i * 37) % 89) * 0.1f);
     }
     engine_step_sequence s = Sized<engine_step_sequence>();
     s.tokens = fed.data();
@@ -79,7 +81,8 @@ struct Case {
     return Choose(l, how, ends, out);
   }
   int32_t Greatest() const {
-    return static_cast<int32_t>(std::max_element(data.begin(), data.begin() + kVocab) - data.begin());
+    return static_cast<int32_t>(std::max_element(data.begin(), data.begin() + kVocab) -
+                                data.begin());
   }
 };
 

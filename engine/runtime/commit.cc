@@ -222,14 +222,21 @@ void Run::Finish(engine_call* call) {
     call->status = Status();
   }
   bool enough = false;  // the run has what it is for
+  const auto commit = [&](engine_call* done) {
+    enough |= done->finish && !node.generator;
+    Commit(done);
+  };
   Line& line = node.lines[call->line];
-  line.done.emplace(call->ticket, call);
+  if (spec.unordered) {
+    commit(call);
+  } else {
+    line.done.emplace(call->ticket, call);
+  }
   while (!line.done.empty() && line.done.begin()->first == line.commit_ticket) {
     engine_call* next = line.done.begin()->second;
     line.done.erase(line.done.begin());
     ++line.commit_ticket;
-    enough |= next->finish && !node.generator;
-    Commit(next);
+    commit(next);
   }
   Touch(index);
   if (enough && state_ == RunState::kRunning) StartDrain();

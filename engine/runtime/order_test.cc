@@ -204,5 +204,39 @@ TEST_F(OrderTest, AJoinSurvivesAnEdgeThatDrops) {
   EXPECT_TRUE(std::is_sorted(got.begin(), got.end()));
 }
 
+// A call that is put off does not hold up those behind it, where the contract says so.
+TEST_F(OrderTest, UnorderedCallsOvertakeOneAnother) {
+  for (const bool unordered : {true, false}) {
+    Graph g;
+    std::vector<int64_t> got;
+    std::mutex mutex;
+    engine_completion* first = nullptr;
+    int64_t behind = 0;
+    const engine_nodes_host* host = NodesHost();
+    g.AddSource("s", 5);
+    NodeSpec& node = g.Add("n", 1, 1, [&](Call c) -> Status {
+      std::unique_lock lock(mutex);
+      if (c.in() == 0) return Status(host->defer(c.get(), &first));
+      const Status status = c.Emit(0, c.in());
+      if (++behind < 4) return status;
+      engine_completion* done = std::exchange(first, nullptr);
+      lock.unlock();
+      const Status late(host->completion_emit(done, 0, testing::NewNumber(0), UINT64_MAX));
+      EXPECT_TRUE(late.ok()) << late.message();
+      host->completion_done(done, nullptr);
+      return status;
+    });
+    node.emission = Emission::kMany;
+    node.max_in_flight = 8;
+    node.unordered = unordered;
+    g.AddSink("t", &got);
+    g.Connect("s", "n", 8);
+    g.Connect("n", "t", 8);
+    EXPECT_TRUE(RunGraph(&g, &report_).ok());
+    ASSERT_THAT(got, ::testing::SizeIs(5));
+    EXPECT_EQ(got.front() == 0, !unordered);
+  }
+}
+
 }  // namespace
 }  // namespace engine::runtime

@@ -54,6 +54,7 @@ struct NodeSpec {
   uint32_t batch_max = 1;
   uint64_t batch_wait_ns = 0;
   uint32_t max_in_flight = 1;
+  bool unordered = false;
   uint32_t executor = 0;
   std::vector<InputSpec> inputs;
   std::vector<OutputSpec> outputs;

@@ -46,7 +46,7 @@ inline float FakeLogprob(int32_t id, uint32_t position) {
 
 struct Answered {
   std::vector<int32_t> ids;
-  std::vector<float> logprobs;          // of ids, where they were told
+  std::vector<float> logprobs;           // of ids, where they were told
   std::shared_ptr<PromptScores> scores;  // as they came with the first
   engine_finish finish = ENGINE_FINISH_NONE;
   int ends = 0;

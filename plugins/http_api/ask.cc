@@ -75,7 +75,8 @@ void ReadBias(Fields* fields, int64_t vocab, Ask* ask) {
                           ", which is no token id of the model (0 to ", vocab - 1, ")");
     }
     if (!bias.is_number() || !(std::abs(bias.get<double>()) <= 100)) {
-      return fields->Fail("logit_bias", "of token ", key, " must be a number from -100 to 100, and is ",
+      return fields->Fail("logit_bias", "of token ", key,
+                          " must be a number from -100 to 100, and is ",
                           bias.is_number() ? Line(bias) : std::string(TypeName(bias)));
     }
     if (!seen.insert(id).second) return fields->Fail("logit_bias", "names token ", id, " twice");
@@ -93,7 +94,8 @@ void TakeSchema(Fields* fields, const char* name, const Json& schema, Ask* ask) 
   ask->form = ENGINE_FORM_JSON_SCHEMA;
   ask->form_text = Line(schema);
   if (ask->form_text.size() > kMostSchema) {
-    fields->Fail(name, "has ", ask->form_text.size(), " bytes; at most ", kMostSchema, " are taken");
+    fields->Fail(name, "has ", ask->form_text.size(), " bytes; at most ", kMostSchema,
+                 " are taken");
   }
 }
 
@@ -101,7 +103,8 @@ void TakeSchema(Fields* fields, const char* name, const Json& schema, Ask* ask) 
 void ReadForm(Fields* fields, Refusal* refusal, Ask* ask) {
   if (const Json* v = fields->Find("response_format")) {
     if (!v->is_object()) {
-      return fields->Fail("response_format", "must be an object with a type, and is ", TypeName(*v));
+      return fields->Fail("response_format", "must be an object with a type, and is ",
+                          TypeName(*v));
     }
     Fields inner(*v, refusal, "response_format.");
     std::string type;
@@ -202,8 +205,9 @@ void ReadPrompts(Fields* fields, const AskLimits& limits, Ask* ask) {
     for (const Json& item : list) {
       int64_t id = 0;
       if (!Fields::ToWhole(item, &id)) {
-        return fields->Fail("prompt", "is a list of mixed things: it can be a text, a list of "
-                                      "texts, a list of token ids or a list of such lists");
+        return fields->Fail("prompt",
+                            "is a list of mixed things: it can be a text, a list of "
+                            "texts, a list of token ids or a list of such lists");
       }
       if (id < 0 || id >= limits.vocab) {
         return fields->Fail("prompt", "holds ", Line(item),
@@ -222,8 +226,10 @@ void ReadPrompts(Fields* fields, const AskLimits& limits, Ask* ask) {
   };
   if (v->is_string()) return text(*v);
   if (!v->is_array()) {
-    return fields->Fail("prompt", "must be a text, a list of texts, a list of token ids or a list "
-                                  "of such lists, and is ", TypeName(*v));
+    return fields->Fail("prompt",
+                        "must be a text, a list of texts, a list of token ids or a list "
+                        "of such lists, and is ",
+                        TypeName(*v));
   }
   if (v->empty()) return fields->Fail("prompt", "is empty");
   if (v->front().is_number()) return ids(*v);
@@ -238,8 +244,9 @@ void ReadPrompts(Fields* fields, const AskLimits& limits, Ask* ask) {
     } else if (item.is_array() && v->front().is_array()) {
       ids(item);
     } else {
-      return fields->Fail("prompt", "is a list of mixed things: it can be a text, a list of texts, "
-                                    "a list of token ids or a list of such lists");
+      return fields->Fail("prompt",
+                          "is a list of mixed things: it can be a text, a list of texts, "
+                          "a list of token ids or a list of such lists");
     }
   }
 }

@@ -72,8 +72,8 @@ class Choice {
   bool has_usage() const { return has_usage_; }
 
  private:
-  std::string raw_;      // all that came
-  size_t given_ = 0;     // of it, in bytes
+  std::string raw_;   // all that came
+  size_t given_ = 0;  // of it, in bytes
   std::string text_;
   ToolReader tool_reader_;
   std::vector<ToolCall> calls_;

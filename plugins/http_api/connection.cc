@@ -94,7 +94,8 @@ void Connection::OnBytes(size_t got, bool ok) {
   if (closed_) return;
   if (ok && broken_) return Read();
   if (!ok) {
-    // The client is gone. A half that was closed in order looks the same; nobody reads there either.
+    // The client is gone. A half that was closed in order looks the same; nobody reads there
+    // either.
     return Close();
   }
   const bool fresh = !reader_.begun();

@@ -47,7 +47,7 @@ class Handler {
   virtual void OnGone(const std::shared_ptr<Connection>& from, bool slow) = 0;
   virtual void OnClosed(const std::shared_ptr<Connection>& from) = 0;
   virtual void OnStatus(const Connection& from, int status) = 0;  // a response was begun
-  virtual bool closing() const = 0;       // no further request is wanted
+  virtual bool closing() const = 0;                               // no further request is wanted
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {

@@ -1,5 +1,5 @@
-// Reading the fields of a JSON object, each with its type and range; the first that is wrong is told
-// in a Refusal that names it. A field that is absent or null leaves what it would set.
+// Reading the fields of a JSON object, each with its type and range; the first that is wrong is
+// told in a Refusal that names it. A field that is absent or null leaves what it would set.
 #ifndef PLUGINS_HTTP_API_FIELDS_H_
 #define PLUGINS_HTTP_API_FIELDS_H_
 

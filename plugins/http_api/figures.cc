@@ -74,21 +74,24 @@ std::string Figures::Render(size_t connections, size_t running, const std::strin
                              const std::map<std::string, uint64_t>& counts) {
     Head(name, "counter", help, &text);
     for (const auto& [reason, count] : counts) {
-      text += std::string(name) + "{reason=\"" + Label(reason) + "\"} " + std::to_string(count) + "\n";
+      text +=
+          std::string(name) + "{reason=\"" + Label(reason) + "\"} " + std::to_string(count) + "\n";
     }
   };
   by_reason("engine_http_rejected_total", "Requests refused without being begun.", rejected);
   by_reason("engine_http_finished_total", "Requests that ended, by how.", finished);
-  one("engine_http_aborted_total", "counter", "Requests whose client left before the end.", aborted);
+  one("engine_http_aborted_total", "counter", "Requests whose client left before the end.",
+      aborted);
   one("engine_http_slow_readers_total", "counter", "Streams cut since nobody read them.",
       slow_readers);
   one("engine_http_connections", "gauge", "Open connections.", connections);
-  one("engine_http_requests_running", "gauge", "Requests for text under way, waiting ones included.",
-      running);
+  one("engine_http_requests_running", "gauge",
+      "Requests for text under way, waiting ones included.", running);
   one("engine_http_prompt_tokens_total", "counter", "Prompt tokens of finished requests.",
       prompt_tokens);
   one("engine_http_cached_tokens_total", "counter", "Of them, found computed.", cached_tokens);
-  one("engine_http_generated_tokens_total", "counter", "Tokens given to clients.", generated_tokens);
+  one("engine_http_generated_tokens_total", "counter", "Tokens given to clients.",
+      generated_tokens);
   first_token.Render("engine_http_time_to_first_token_seconds",
                      "From a request's arrival to its first token.", &text);
   between_tokens.Render("engine_http_inter_token_seconds",

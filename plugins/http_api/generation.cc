@@ -7,8 +7,9 @@ namespace engine::http_api {
 namespace {
 
 size_t CodePoints(std::string_view bytes) {
-  return static_cast<size_t>(std::count_if(
-      bytes.begin(), bytes.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(bytes.begin(), bytes.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
 }
 
 Json Bytes(const std::string& bytes) {
@@ -45,7 +46,8 @@ Json CallJson(const ToolCall& call, const std::string& id, size_t index, bool st
 void Exchange::Refuse(const Refusal& r) {
   std::vector<std::pair<std::string_view, std::string>> headers;
   if (r.retry_after > 0) {
-    headers.emplace_back("Retry-After", std::to_string(static_cast<int64_t>(std::ceil(r.retry_after))));
+    headers.emplace_back("Retry-After",
+                         std::to_string(static_cast<int64_t>(std::ceil(r.retry_after))));
     headers.emplace_back("Retry-After-Ms",
                          std::to_string(static_cast<int64_t>(std::ceil(r.retry_after * 1000))));
   }
@@ -62,7 +64,8 @@ Json ChatScores(const std::vector<TokenScore>& scores) {
   for (const TokenScore& s : scores) {
     Json top = Json::array();
     for (const auto& t : s.top) {
-      top.push_back({{"token", t.bytes}, {"logprob", Finite(t.logprob)}, {"bytes", Bytes(t.bytes)}});
+      top.push_back(
+          {{"token", t.bytes}, {"logprob", Finite(t.logprob)}, {"bytes", Bytes(t.bytes)}});
     }
     content.push_back({{"token", s.bytes},
                        {"logprob", Finite(s.logprob)},
@@ -106,11 +109,10 @@ Generation::Generation(Ask ask, GenerationInfo info, std::shared_ptr<Exchange> e
     chunk_head_ = "{\"index\":";
     return;
   }
-  chunk_head_ = "{\"id\":" + Quoted(info_.id) + ",\"object\":\"" + ObjectName(ask_.style, true) +
-                "\",\"created\":" + std::to_string(info_.created) +
-                ",\"model\":" + Quoted(info_.model) +
-                ",\"system_fingerprint\":" + Quoted(info_.fingerprint) +
-                ",\"choices\":[{\"index\":";
+  chunk_head_ =
+      "{\"id\":" + Quoted(info_.id) + ",\"object\":\"" + ObjectName(ask_.style, true) +
+      "\",\"created\":" + std::to_string(info_.created) + ",\"model\":" + Quoted(info_.model) +
+      ",\"system_fingerprint\":" + Quoted(info_.fingerprint) + ",\"choices\":[{\"index\":";
 }
 
 uint64_t Generation::generated() const {
@@ -189,8 +191,10 @@ void Generation::SendChunk(size_t index, const std::string& rest) {
 void Generation::Send(size_t index, Slot* slot, const Delta& delta) {
   const auto scores = [&]() -> std::string {
     if (delta.scores.empty()) return "null";
-    if (ask_.style == Style::kCompletion) return Line(CompletionScores({}, delta.scores, 0));
-    return Line(ChatScores(delta.scores));
+    if (ask_.style != Style::kCompletion) return Line(ChatScores(delta.scores));
+    const size_t offset = slot->scored;
+    for (const TokenScore& s : delta.scores) slot->scored += CodePoints(s.bytes);
+    return Line(CompletionScores({}, delta.scores, offset));
   };
   std::string ids;
   if (!delta.ids.empty()) ids = ",\"token_ids\":" + Line(Json(delta.ids));
@@ -200,12 +204,13 @@ void Generation::Send(size_t index, Slot* slot, const Delta& delta) {
   switch (ask_.style) {
     case Style::kChat: {
       if (first) {
-        SendChunk(index, ",\"delta\":{\"role\":\"assistant\",\"content\":null},\"logprobs\":null,"
-                         "\"finish_reason\":null");
+        SendChunk(index,
+                  ",\"delta\":{\"role\":\"assistant\",\"content\":null},\"logprobs\":null,"
+                  "\"finish_reason\":null");
       }
       if (!delta.text.empty() || !delta.scores.empty() || !delta.ids.empty()) {
-        SendChunk(index, ",\"delta\":{\"content\":" + Quoted(delta.text) + "},\"logprobs\":" +
-                             scores() + ids + ",\"finish_reason\":null");
+        SendChunk(index, ",\"delta\":{\"content\":" + Quoted(delta.text) +
+                             "},\"logprobs\":" + scores() + ids + ",\"finish_reason\":null");
       }
       const size_t before = slot->choice.calls().size() - delta.calls.size();
       for (size_t i = 0; i < delta.calls.size(); ++i) {
@@ -280,9 +285,10 @@ Json Generation::ChoiceJson(size_t index) const {
       const size_t prompt = index / ask_.n;
       json["text"] = ask_.echo ? EchoText(prompt) + c.text() : c.text();
       static const std::vector<TokenScore> kNone;
-      json["logprobs"] = ask_.logprobs ? CompletionScores(ask_.echo ? prompt_scores_[prompt] : kNone,
-                                                          c.scores(), 0)
-                                       : Json(nullptr);
+      json["logprobs"] =
+          ask_.logprobs
+              ? CompletionScores(ask_.echo ? prompt_scores_[prompt] : kNone, c.scores(), 0)
+              : Json(nullptr);
       break;
     }
     case Style::kGenerate:
@@ -300,8 +306,10 @@ void Generation::Finish() {
     if (ask_.style == Style::kGenerate) {
       exchange_->Event(Line({{"usage", Usage()}}));
     } else if (ask_.include_usage) {
-      Json last = {{"id", info_.id},       {"object", ObjectName(ask_.style, true)},
-                   {"created", info_.created}, {"model", info_.model},
+      Json last = {{"id", info_.id},
+                   {"object", ObjectName(ask_.style, true)},
+                   {"created", info_.created},
+                   {"model", info_.model},
                    {"system_fingerprint", info_.fingerprint}};
       last["choices"] = Json::array();
       last["usage"] = Usage();
@@ -311,8 +319,10 @@ void Generation::Finish() {
     exchange_->EndEvents();
     return;
   }
-  Json body = {{"id", info_.id},           {"object", ObjectName(ask_.style, false)},
-               {"created", info_.created}, {"model", info_.model},
+  Json body = {{"id", info_.id},
+               {"object", ObjectName(ask_.style, false)},
+               {"created", info_.created},
+               {"model", info_.model},
                {"system_fingerprint", info_.fingerprint}};
   Json choices = Json::array();
   for (size_t i = 0; i < slots_.size(); ++i) choices.push_back(ChoiceJson(i));

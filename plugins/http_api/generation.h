@@ -48,6 +48,7 @@ class Generation {
   struct Slot {
     Choice choice;
     bool begun = false;  // its first chunk was sent
+    size_t scored = 0;   // code points of the tokens whose scores were sent
   };
   Slot& At(size_t prompt, uint32_t choice) { return slots_[prompt * ask_.n + choice]; }
   void Begin();

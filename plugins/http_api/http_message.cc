@@ -95,7 +95,7 @@ HttpReader::State HttpReader::Read() {
     impl_->parser->header_limit(max_header_);
     impl_->parser->body_limit(max_body_);
     impl_->parser->eager(true);
-    continued_ = false;
+    waits_ = false;
   }
   auto& parser = *impl_->parser;
   boost::beast::error_code ec;
@@ -106,8 +106,8 @@ HttpReader::State HttpReader::Read() {
     if (ec == http::error::need_more) {
       // The head is read in one piece: what waits for its end is bounded here.
       if (!parser.is_header_done() && buffer_.size() > max_header_) {
-        return Bad(431, "the head of the request has more than " + std::to_string(max_header_) +
-                            " bytes");
+        return Bad(
+            431, "the head of the request has more than " + std::to_string(max_header_) + " bytes");
       }
       ec = {};
       if (used == 0) break;
@@ -121,14 +121,16 @@ HttpReader::State HttpReader::Read() {
     }
     if (!had_header && parser.is_header_done()) {
       const auto& head = parser.get();
-      if (head.version() != 11 && head.version() != 10) {
-        return Bad(505, "HTTP/1.1 and HTTP/1.0 are spoken here");
-      }
       if (head.count(http::field::content_length) > 1 ||
           (head.count(http::field::content_length) != 0 &&
            head.count(http::field::transfer_encoding) != 0)) {
         return Bad(400, "the length of the body is told in two ways");
       }
+      const std::string expect = Lower(View(head[http::field::expect]));
+      if (!expect.empty() && expect != "100-continue") {
+        return Bad(417, "only 100-continue may be expected");
+      }
+      waits_ = !expect.empty();
       if (parser.content_length() && *parser.content_length() > max_body_) {
         return Bad(413, "the body has " + std::to_string(*parser.content_length()) +
                             " bytes; at most " + std::to_string(max_body_) + " are taken");
@@ -136,15 +138,7 @@ HttpReader::State HttpReader::Read() {
     }
   }
   if (parser.is_done()) return State::kDone;
-  if (parser.is_header_done() && !continued_) {
-    const std::string expect = Lower(View(parser.get()[http::field::expect]));
-    if (expect == "100-continue") {
-      continued_ = true;
-      return State::kContinue;
-    }
-    if (!expect.empty()) return Bad(417, "only 100-continue may be expected");
-  }
-  return State::kMore;
+  return std::exchange(waits_, false) ? State::kContinue : State::kMore;
 }
 
 HttpRequest HttpReader::Take() {
@@ -159,7 +153,8 @@ HttpRequest HttpReader::Take() {
   }
   std::string_view target = View(message.target());
   // A proxy's form of a target: scheme and host are left out.
-  if (const size_t scheme = target.find("://"); scheme != std::string_view::npos && target[0] != '/') {
+  if (const size_t scheme = target.find("://");
+      scheme != std::string_view::npos && target[0] != '/') {
     const size_t slash = target.find('/', scheme + 3);
     target = slash == std::string_view::npos ? "/" : target.substr(slash);
   }
@@ -182,7 +177,8 @@ std::string ResponseHead(int status, std::string_view type, int64_t length, bool
   out.append(StatusText(status)).append("\r\n");
   if (!type.empty()) out.append("Content-Type: ").append(type).append("\r\n");
   if (length == kChunked) out += "Transfer-Encoding: chunked\r\n";
-  if (length >= 0) out += "Content-Length: " + std::to_string(length) + "\r\n";
+  // RFC 9110, 8.6: not where no body can be.
+  if (length >= 0 && status != 204) out += "Content-Length: " + std::to_string(length) + "\r\n";
   out += keep_alive ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
   for (const auto& [name, value] : headers) {
     out.append(name).append(": ");

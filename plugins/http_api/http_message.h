@@ -20,7 +20,7 @@ struct HttpRequest {
   std::string query;  // behind the '?', as it came
   std::string body;
   bool keep_alive = true;
-  bool old = false;  // HTTP/1.0: no chunks
+  bool old = false;                                          // HTTP/1.0: no chunks
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
 
   // The first header of that lower-case name; empty: there is none.
@@ -58,7 +58,7 @@ class HttpReader {
   std::string buffer_;  // not read yet
   int status_ = 0;
   std::string problem_;
-  bool continued_ = false;
+  bool waits_ = false;  // the client, to be told to go on
 };
 
 // Names are sent as they are given. Values must hold no line ends.

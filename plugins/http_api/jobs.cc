@@ -98,8 +98,9 @@ void Server::Generate(Incoming& in, Style style) {
   if (!read.refusal.set() && !FindAdapter(read.ask.model, &adapter)) {
     std::string known = facts_.name;
     for (const std::string& name : facts_.adapters) known += ", " + name;
-    read.refusal = Refused(404, "model " + Quoted(read.ask.model.substr(0, 128)) +
-                                    " is not served here; there are: " + known,
+    read.refusal = Refused(404,
+                           "model " + Quoted(read.ask.model.substr(0, 128)) +
+                               " is not served here; there are: " + known,
                            "model");
   }
   if (!read.refusal.set() && style == Style::kChat && !facts_.has_chat) {

@@ -35,7 +35,8 @@ class Builder : public nlohmann::json_sax<Json> {
                    const nlohmann::json::exception& e) override {
     // The library's words behind its own prefix; what it quotes of the input is cut.
     std::string words = e.what();
-    if (const size_t begin = words.find("] "); begin != std::string::npos) words.erase(0, begin + 2);
+    if (const size_t begin = words.find("] "); begin != std::string::npos)
+      words.erase(0, begin + 2);
     if (const size_t end = words.find("; "); end != std::string::npos) words.resize(end);
     return Fail("no JSON at byte " + std::to_string(at) + ": " + words.substr(0, 160));
   }

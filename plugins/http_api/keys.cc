@@ -1,9 +1,9 @@
 #include "keys.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
 #include <fstream>
-
-#include <openssl/evp.h>
 
 namespace engine::http_api {
 namespace {
@@ -21,8 +21,8 @@ bool SameIgnoringCase(std::string_view a, std::string_view b) {
 Status Keys::Read(const std::string& key, const std::string& path) {
   const auto add = [&](const std::string& text, const std::string& where) -> Status {
     if (text.size() < kLeastBytes || text.size() > kMostBytes) {
-      return Error(ENGINE_INVALID_ARGUMENT, where, " has ", text.size(), " characters; it must have ",
-                   kLeastBytes, " to ", kMostBytes);
+      return Error(ENGINE_INVALID_ARGUMENT, where, " has ", text.size(),
+                   " characters; it must have ", kLeastBytes, " to ", kMostBytes);
     }
     for (const char c : text) {
       if (c <= ' ' || c > '~') {

@@ -12,7 +12,8 @@ namespace engine::http_api {
 
 class Keys {
  public:
-  // Of the option and the lines of the file; empty lines and those that begin with '#' are left out.
+  // Of the option and the lines of the file; empty lines and those that begin with '#' are left
+  // out.
   Status Read(const std::string& key, const std::string& path);
   bool needed() const { return !keys_.empty(); }
   size_t count() const { return keys_.size(); }

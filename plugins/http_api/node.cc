@@ -25,8 +25,8 @@ bool TemplateHasTools(const engine_model* m) {
   const engine_model_host* api = ThisHost().model;
   const Status a(api->chat_render(m, Str(messages), Str(std::string_view()), ENGINE_CHAT_GENERATE,
                                   &AppendTo, &without));
-  const Status b(api->chat_render(m, Str(messages), Str(tools), ENGINE_CHAT_GENERATE, &AppendTo,
-                                  &with));
+  const Status b(
+      api->chat_render(m, Str(messages), Str(tools), ENGINE_CHAT_GENERATE, &AppendTo, &with));
   return a.ok() && b.ok() && with != without;
 }
 
@@ -79,7 +79,8 @@ Status HttpApi::ReadFacts(Call& call, ModelFacts* facts) const {
 
 Status HttpApi::Open(Call& call) {
   if (ThisHost().async == nullptr) {
-    return Error(ENGINE_FAILED_PRECONDITION, "this host has no I/O threads (", ENGINE_EXT_ASYNC, ")");
+    return Error(ENGINE_FAILED_PRECONDITION, "this host has no I/O threads (", ENGINE_EXT_ASYNC,
+                 ")");
   }
   Keys keys;
   ENGINE_RETURN_IF_ERROR(keys.Read(options.api_key, options.api_key_file));
@@ -104,8 +105,8 @@ Status HttpApi::Open(Call& call) {
   o.page = options.page;
   o.vllm_metrics = options.vllm_metrics;
   loop_ = std::make_unique<Loop>();
-  ENGINE_RETURN_IF_ERROR(loop_->Listen(options.host, options.port, options.tls_certificate,
-                                       options.tls_key));
+  ENGINE_RETURN_IF_ERROR(
+      loop_->Listen(options.host, options.port, options.tls_certificate, options.tls_key));
   if (!keys.needed() && options.host != "127.0.0.1" && options.host != "::1" &&
       options.host != "localhost") {
     Log(ENGINE_LOG_WARNING, name(), "everybody who reaches ", loop_->address(),
@@ -116,8 +117,8 @@ Status HttpApi::Open(Call& call) {
     std::lock_guard lock(mutex_);
     loop_runs_ = true;
   }
-  Status started(ThisHost().async->run([](void* self) { static_cast<HttpApi*>(self)->RunLoop(); },
-                                       this));
+  Status started(
+      ThisHost().async->run([](void* self) { static_cast<HttpApi*>(self)->RunLoop(); }, this));
   if (!started.ok()) {
     std::lock_guard lock(mutex_);
     loop_runs_ = false;
@@ -126,7 +127,8 @@ Status HttpApi::Open(Call& call) {
 }
 
 void HttpApi::RunLoop() {
-  loop_->Run([this](std::unique_ptr<Socket> socket) { server_->Accept(std::move(socket)); }, kTickNs,
+  loop_->Run([this](std::unique_ptr<Socket> socket) { server_->Accept(std::move(socket)); },
+             kTickNs,
              [this] {
                CheckPhase();
                server_->Tick(NowNs());
@@ -270,8 +272,8 @@ Piece HttpApi::Copy(const engine_event& e, const engine_model* m) {
   }
   if (token.scored != 0) {
     piece.scored = true;
-    piece.score = Score(m, token.id, token.logprob, token.top_ids, token.top_logprobs,
-                        token.top_count);
+    piece.score =
+        Score(m, token.id, token.logprob, token.top_ids, token.top_logprobs, token.top_count);
   }
   if (token.prompt_ids == nullptr) return piece;
   {

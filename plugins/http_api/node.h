@@ -14,8 +14,8 @@
 
 namespace engine::http_api {
 
-// Invariant: the loop runs on one I/O thread of the host from open to close; what crosses between it
-// and the workers lies under mutex_.
+// Invariant: the loop runs on one I/O thread of the host from open to close; what crosses between
+// it and the workers lies under mutex_.
 struct HttpApi : Node, Backend {
   // Two calls: one stays open for what clients may send, and answers come in meanwhile.
   ENGINE_NODE("http_api",
@@ -65,8 +65,8 @@ struct HttpApi : Node, Backend {
   engine_completion* open_ = nullptr;  // the call that waits for work
   std::vector<Outgoing> outgoing_;
   std::vector<std::function<void(engine_model*)>> tasks_;
-  std::vector<Piece> pieces_;  // on their way to the loop
-  bool posted_ = false;        // the loop will look at pieces_
+  std::vector<Piece> pieces_;                  // on their way to the loop
+  bool posted_ = false;                        // the loop will look at pieces_
   std::unordered_set<uint64_t> wants_prompt_;  // groups whose prompt is told back token by token
 };
 

@@ -4,10 +4,12 @@ namespace engine::http_api {
 namespace {
 
 Json Whole(int64_t least, int64_t most, const char* about) {
-  return {{"type", {"integer", "null"}}, {"minimum", least}, {"maximum", most}, {"description", about}};
+  return {
+      {"type", {"integer", "null"}}, {"minimum", least}, {"maximum", most}, {"description", about}};
 }
 Json Number(double least, double most, const char* about) {
-  return {{"type", {"number", "null"}}, {"minimum", least}, {"maximum", most}, {"description", about}};
+  return {
+      {"type", {"number", "null"}}, {"minimum", least}, {"maximum", most}, {"description", about}};
 }
 Json Flag(const char* about) { return {{"type", {"boolean", "null"}}, {"description", about}}; }
 Json Text(size_t most, const char* about) {
@@ -15,9 +17,8 @@ Json Text(size_t most, const char* about) {
 }
 Json Ref(const char* name) { return {{"$ref", std::string("#/components/schemas/") + name}}; }
 Json Object(Json properties, Json required) {
-  return {{"type", "object"},
-          {"properties", std::move(properties)},
-          {"required", std::move(required)}};
+  return {
+      {"type", "object"}, {"properties", std::move(properties)}, {"required", std::move(required)}};
 }
 
 // Fields that all requests for text share.
@@ -48,18 +49,17 @@ Json CommonFields(const AskLimits& limits) {
   fields["min_tokens"] = Whole(0, 1 << 20, "No end before so many tokens.");
   fields["ignore_eos"] = Flag("Go on after end tokens, up to max_tokens.");
   const Json stop = {{"type", "string"}, {"minLength", 1}, {"maxLength", 256}};
-  fields["stop"] = {{"anyOf",
-                     {{{"type", "null"}}, stop,
-                      {{"type", "array"}, {"items", stop}, {"maxItems", 16}}}},
-                    {"description", "Texts that end the answer, and are not part of it."}};
-  fields["stop_token_ids"] = {
-      {"type", {"array", "null"}},
-      {"items", {{"type", "integer"}, {"minimum", 0}, {"maximum", last}}},
-      {"maxItems", 256}};
-  fields["logit_bias"] = {{"type", {"object", "null"}},
-                          {"propertyNames", {{"pattern", "^(0|[1-9][0-9]{0,2})$"}}},
-                          {"additionalProperties", {{"type", "number"}, {"minimum", -100}, {"maximum", 100}}},
-                          {"description", "Token ids, and what is added to their logits."}};
+  fields["stop"] = {
+      {"anyOf", {{{"type", "null"}}, stop, {{"type", "array"}, {"items", stop}, {"maxItems", 16}}}},
+      {"description", "Texts that end the answer, and are not part of it."}};
+  fields["stop_token_ids"] = {{"type", {"array", "null"}},
+                              {"items", {{"type", "integer"}, {"minimum", 0}, {"maximum", last}}},
+                              {"maxItems", 256}};
+  fields["logit_bias"] = {
+      {"type", {"object", "null"}},
+      {"propertyNames", {{"pattern", "^(0|[1-9][0-9]{0,2})$"}}},
+      {"additionalProperties", {{"type", "number"}, {"minimum", -100}, {"maximum", 100}}},
+      {"description", "Token ids, and what is added to their logits."}};
   fields["priority"] = Whole(0, 64, "1 is first; 0: as the server is set.");
   fields["timeout_ms"] = Whole(1, 86'400'000, "The request ends after that time.");
   fields["cache_salt"] = Text(1024, "Computed prompts are shared under the same salt alone.");
@@ -72,13 +72,12 @@ Json CommonFields(const AskLimits& limits) {
 }
 
 Json Message() {
-  const Json part = Object({{"type", {{"const", "text"}}}, {"text", {{"type", "string"}}}},
-                           {"type", "text"});
-  return Object({{"role", {{"enum", {"system", "developer", "user", "tool"}}}},
-                 {"content",
-                  {{"anyOf",
-                    {{{"type", "string"}}, {{"type", "array"}, {"items", part}}}}}}},
-                {"role", "content"});
+  const Json part =
+      Object({{"type", {{"const", "text"}}}, {"text", {{"type", "string"}}}}, {"type", "text"});
+  return Object(
+      {{"role", {{"enum", {"system", "developer", "user", "tool"}}}},
+       {"content", {{"anyOf", {{{"type", "string"}}, {{"type", "array"}, {"items", part}}}}}}},
+      {"role", "content"});
 }
 
 Json Operation(const char* about, const Json& request, Json answer, bool events) {
@@ -90,7 +89,8 @@ Json Operation(const char* about, const Json& request, Json answer, bool events)
   const Json error = {{"description", "What was wrong."},
                       {"content", {{"application/json", {{"schema", Ref("Error")}}}}}};
   Json operation = {{"summary", about}, {"responses", {{"200", std::move(ok)}}}};
-  for (const char* status : {"400", "401", "404", "408", "413", "415", "429", "431", "501", "503", "504"}) {
+  for (const char* status :
+       {"400", "401", "404", "408", "413", "415", "429", "431", "501", "503", "504"}) {
     operation["responses"][status] = error;
   }
   if (!request.is_null()) {
@@ -114,18 +114,22 @@ std::string OpenApiText(const AskLimits& limits, const std::string& model, bool 
   chat["messages"] = {{"type", "array"}, {"items", Message()}, {"minItems", 1}, {"maxItems", 4096}};
   chat["logprobs"] = Flag("Tell the log-probability of each token.");
   chat["top_logprobs"] = Whole(0, 20, "With logprobs: so many alternatives.");
-  chat["tools"] = {{"type", {"array", "null"}}, {"maxItems", 128},
+  chat["tools"] = {{"type", {"array", "null"}},
+                   {"maxItems", 128},
                    {"items", Object({{"type", {{"const", "function"}}}, {"function", any}},
                                     {"type", "function"})}};
-  chat["tool_choice"] = {{"description", "none, auto, required, or an object that names a function."}};
+  chat["tool_choice"] = {
+      {"description", "none, auto, required, or an object that names a function."}};
   chat["parallel_tool_calls"] = Flag("Whether one answer may call several.");
   Json completion = CommonFields(limits);
   const Json id = {{"type", "integer"}, {"minimum", 0}, {"maximum", limits.vocab - 1}};
   const Json text = {{"type", "string"}, {"minLength", 1}};
-  const Json ids = {{"type", "array"}, {"items", id}, {"minItems", 1}, {"maxItems", limits.context - 1}};
+  const Json ids = {
+      {"type", "array"}, {"items", id}, {"minItems", 1}, {"maxItems", limits.context - 1}};
   completion["prompt"] = {
       {"anyOf",
-       {text, ids,
+       {text,
+        ids,
         {{"type", "array"}, {"items", text}, {"minItems", 1}, {"maxItems", limits.max_prompts}},
         {{"type", "array"}, {"items", ids}, {"minItems", 1}, {"maxItems", limits.max_prompts}}}}};
   completion["echo"] = Flag("The prompt before the answer.");
@@ -145,11 +149,11 @@ std::string OpenApiText(const AskLimits& limits, const std::string& model, bool 
       Operation("Go on with texts.", Object(completion, {"prompt"}), any, true);
   Json own = Operation("Answer a prompt, within a session where one is named.",
                        Object(generate, Json::array()), any, true);
-  own["parameters"] = Json::array(
-      {{{"name", "X-Session-ID"},
-        {"in", "header"},
-        {"required", false},
-        {"schema", {{"type", "string"}, {"pattern", "^[A-Za-z0-9._-]{1,128}$"}}}}});
+  own["parameters"] =
+      Json::array({{{"name", "X-Session-ID"},
+                    {"in", "header"},
+                    {"required", false},
+                    {"schema", {{"type", "string"}, {"pattern", "^[A-Za-z0-9._-]{1,128}$"}}}}});
   paths["/api/v1/model/generate"]["post"] = std::move(own);
   Json session = Operation("How much a session holds.", nullptr, any, false);
   session["parameters"] = PathParameter("id", "^[A-Za-z0-9._-]{1,128}$");
@@ -161,27 +165,32 @@ std::string OpenApiText(const AskLimits& limits, const std::string& model, bool 
   Json one = Operation("One of them.", nullptr, any, false);
   one["parameters"] = PathParameter("id", nullptr);
   paths["/v1/models/{id}"]["get"] = std::move(one);
-  paths["/tokenize"]["post"] = Operation(
-      "Turn a text, or a conversation, into token ids.",
-      Object({{"prompt", {{"type", "string"}}},
-              {"content", {{"type", "string"}}},
-              {"messages", chat["messages"]},
-              {"add_special_tokens", Flag("Begin as the tokenizer says.")},
-              {"parse_special", Flag("Names of special tokens become those tokens.")}},
-             Json::array()),
-      any, false);
+  paths["/tokenize"]["post"] =
+      Operation("Turn a text, or a conversation, into token ids.",
+                Object({{"prompt", {{"type", "string"}}},
+                        {"content", {{"type", "string"}}},
+                        {"messages", chat["messages"]},
+                        {"add_special_tokens", Flag("Begin as the tokenizer says.")},
+                        {"parse_special", Flag("Names of special tokens become those tokens.")}},
+                       Json::array()),
+                any, false);
   paths["/detokenize"]["post"] =
       Operation("Turn token ids into text.",
                 Object({{"tokens", {{"type", "array"}, {"items", id}}}}, {"tokens"}), any, false);
   paths["/apply-template"]["post"] =
       Operation("A conversation in the model's format.",
                 Object({{"messages", chat["messages"]}}, {"messages"}), any, false);
-  for (const char* path : {"/health", "/livez", "/readyz", "/version", "/props", "/openapi.json"}) {
+  paths["/v1/embeddings"]["post"] = Operation("Not supported.", any, any, false);
+  for (const char* path :
+       {"/health", "/v1/health", "/livez", "/readyz", "/version", "/props", "/openapi.json"}) {
     paths[path]["get"] = Operation("State.", nullptr, any, false);
   }
   Json metrics = Operation("Metrics in Prometheus' text format.", nullptr, any, false);
   metrics["responses"]["200"]["content"] = {{"text/plain", {{"schema", {{"type", "string"}}}}}};
   paths["/metrics"]["get"] = std::move(metrics);
+  Json page = Operation("A page to chat with.", nullptr, any, false);
+  page["responses"]["200"]["content"] = {{"text/html", {{"schema", {{"type", "string"}}}}}};
+  paths["/"]["get"] = std::move(page);
 
   Json description = {{"openapi", "3.1.0"},
                       {"info", {{"title", "engine: " + model}, {"version", "1"}}}};

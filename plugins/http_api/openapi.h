@@ -1,5 +1,5 @@
-// The description of what the server takes and gives, in OpenAPI 3.1; made from the same limits that
-// requests are read with.
+// The description of what the server takes and gives, in OpenAPI 3.1; made from the same limits
+// that requests are read with.
 #ifndef PLUGINS_HTTP_API_OPENAPI_H_
 #define PLUGINS_HTTP_API_OPENAPI_H_
 

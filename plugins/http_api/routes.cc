@@ -5,8 +5,8 @@
 #include "engine/transform.hpp"
 #include "engine/util.hpp"
 #include "fields.h"
-#include "page.h"
 #include "openapi.h"
+#include "page.h"
 #include "server.h"
 #include "tools.h"
 
@@ -43,12 +43,11 @@ Status CountSession(engine_model* m, const std::string& name, const std::string&
   ThisHost().model->info(m, &info);
   for (uint32_t adapter = 0; adapter <= info.adapter_count; ++adapter) {
     uint64_t count = 0;
-    ENGINE_RETURN_IF_ERROR(Status(pool->session_tokens(pool->self, Str(name), Str(salt), adapter,
-                                                       nullptr, 0, &count)));
+    ENGINE_RETURN_IF_ERROR(Status(
+        pool->session_tokens(pool->self, Str(name), Str(salt), adapter, nullptr, 0, &count)));
     *tokens += count;
     if (drop && count != 0) {
-      ENGINE_RETURN_IF_ERROR(
-          Status(pool->session_drop(pool->self, Str(name), Str(salt), adapter)));
+      ENGINE_RETURN_IF_ERROR(Status(pool->session_drop(pool->self, Str(name), Str(salt), adapter)));
     }
   }
   return Status();
@@ -73,15 +72,13 @@ bool Server::ReadBody(Incoming& in, Json* body) {
   }
   const Status status = ReadJson(in.request.body, {}, body);
   if (status.ok() && body->is_object()) return true;
-  in.exchange->Refuse(
-      Refused(400, status.ok() ? std::string("the body must be a JSON object, and is ") +
-                                     TypeName(*body)
-                               : "the body is " + std::string(status.message())));
+  in.exchange->Refuse(Refused(
+      400, status.ok() ? std::string("the body must be a JSON object, and is ") + TypeName(*body)
+                       : "the body is " + std::string(status.message())));
   return false;
 }
 
-void Server::OnWorkerReply(Incoming& in,
-                           std::function<void(engine_model*, Json*, Refusal*)> work) {
+void Server::OnWorkerReply(Incoming& in, std::function<void(engine_model*, Json*, Refusal*)> work) {
   if (draining_.load()) return in.exchange->Refuse(Draining());
   backend_->OnWorker([this, exchange = in.exchange, work = std::move(work)](engine_model* m) {
     auto body = std::make_shared<Json>();
@@ -138,10 +135,14 @@ void Server::Version(Incoming& in) {
 }
 
 void Server::Props(Incoming& in) {
-  Json body = {{"model", facts_.name},        {"base_model", facts_.own_name},
-               {"architecture", facts_.architecture}, {"context", facts_.context},
-               {"vocabulary", facts_.vocab},  {"chat", facts_.has_chat},
-               {"adapters", facts_.adapters}, {"max_requests", options_.max_requests}};
+  Json body = {{"model", facts_.name},
+               {"base_model", facts_.own_name},
+               {"architecture", facts_.architecture},
+               {"context", facts_.context},
+               {"vocabulary", facts_.vocab},
+               {"chat", facts_.has_chat},
+               {"adapters", facts_.adapters},
+               {"max_requests", options_.max_requests}};
   // As clients of llama.cpp look for them.
   body["default_generation_settings"] = {{"n_ctx", facts_.context}};
   body["total_slots"] = options_.max_requests;
@@ -163,19 +164,21 @@ Json Server::ModelJson(const std::string& name, const std::string& parent) const
 
 void Server::ListModels(Incoming& in) {
   Json data = Json::array({ModelJson(facts_.name, "")});
-  for (const std::string& adapter : facts_.adapters) data.push_back(ModelJson(adapter, facts_.name));
+  for (const std::string& adapter : facts_.adapters)
+    data.push_back(ModelJson(adapter, facts_.name));
   in.exchange->Reply(200, {{"object", "list"}, {"data", std::move(data)}});
 }
 
 void Server::OneModel(Incoming& in) {
   std::string adapter;
   if (!FindAdapter(in.rest, &adapter)) {
-    return in.exchange->Refuse(Refused(404, "model " + Quoted(in.rest.substr(0, 128)) +
-                                                " is not served here; /v1/models lists those that are",
+    return in.exchange->Refuse(Refused(404,
+                                       "model " + Quoted(in.rest.substr(0, 128)) +
+                                           " is not served here; /v1/models lists those that are",
                                        "model"));
   }
-  in.exchange->Reply(200, adapter.empty() ? ModelJson(facts_.name, "")
-                                          : ModelJson(adapter, facts_.name));
+  in.exchange->Reply(
+      200, adapter.empty() ? ModelJson(facts_.name, "") : ModelJson(adapter, facts_.name));
 }
 
 void Server::Embeddings(Incoming& in) {
@@ -202,26 +205,26 @@ void Server::Tokenize(Incoming& in) {
   }
   if (refusal.set()) return in.exchange->Refuse(refusal);
   const int64_t context = facts_.context;
-  OnWorkerReply(in, [text, special, parse, messages, context](engine_model* m, Json* out,
-                                                              Refusal* refused) {
-    std::string prompt = text;
-    uint32_t flags = (special ? ENGINE_ENCODE_BOS : 0) | (parse ? ENGINE_ENCODE_SPECIAL : 0);
-    Status status;
-    if (messages.is_array()) {
-      prompt.clear();
-      flags = ENGINE_ENCODE_SPECIAL;
-      const std::string list = Line(messages);
-      status = Status(ThisHost().model->chat_render(m, Str(list), Str(std::string_view()),
-                                                    ENGINE_CHAT_GENERATE, &AppendTo, &prompt));
-    }
-    std::vector<int32_t> ids;
-    if (status.ok()) status = engine::Model(m).Encode(prompt, flags, &ids);
-    if (!status.ok()) {
-      *refused = FromStatus(status.code(), status.message(), 0);
-      return;
-    }
-    *out = {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", context}};
-  });
+  OnWorkerReply(
+      in, [text, special, parse, messages, context](engine_model* m, Json* out, Refusal* refused) {
+        std::string prompt = text;
+        uint32_t flags = (special ? ENGINE_ENCODE_BOS : 0) | (parse ? ENGINE_ENCODE_SPECIAL : 0);
+        Status status;
+        if (messages.is_array()) {
+          prompt.clear();
+          flags = ENGINE_ENCODE_SPECIAL;
+          const std::string list = Line(messages);
+          status = Status(ThisHost().model->chat_render(m, Str(list), Str(std::string_view()),
+                                                        ENGINE_CHAT_GENERATE, &AppendTo, &prompt));
+        }
+        std::vector<int32_t> ids;
+        if (status.ok()) status = engine::Model(m).Encode(prompt, flags, &ids);
+        if (!status.ok()) {
+          *refused = FromStatus(status.code(), status.message(), 0);
+          return;
+        }
+        *out = {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", context}};
+      });
 }
 
 void Server::Detokenize(Incoming& in) {

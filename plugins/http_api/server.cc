@@ -141,7 +141,8 @@ void Server::Tick(uint64_t now) {
     }
   }
   if (options_.session_ns != 0 && now > options_.session_ns) {
-    for (const SessionId& id : sessions_.Expire(now - options_.session_ns)) DropSession(id, nullptr);
+    for (const SessionId& id : sessions_.Expire(now - options_.session_ns))
+      DropSession(id, nullptr);
   }
 }
 

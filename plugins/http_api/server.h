@@ -1,6 +1,7 @@
-// Routes, limits and the requests under way. Everything runs on the loop's thread but what is tagged.
-// Invariant: a request for text is in `jobs_` from its admission until its answer has ended, failed
-// or its client has gone; each of its prompts has one group, which leaves `groups_` with it.
+// Routes, limits and the requests under way. Everything runs on the loop's thread but what is
+// tagged. Invariant: a request for text is in `jobs_` from its admission until its answer has
+// ended, failed or its client has gone; each of its prompts has one group, which leaves `groups_`
+// with it.
 #ifndef PLUGINS_HTTP_API_SERVER_H_
 #define PLUGINS_HTTP_API_SERVER_H_
 
@@ -153,11 +154,11 @@ class Server : public Handler {
   Sessions sessions_;
   std::atomic<bool> draining_{false};
   std::unordered_set<std::shared_ptr<Connection>> connections_;
-  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;                      // by number
+  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;                       // by number
   std::unordered_map<uint64_t, std::pair<std::shared_ptr<Job>, size_t>> groups_;  // prompt's place
   std::map<int, uint32_t> by_key_;  // requests under way
   uint64_t next_group_ = 1, next_job_ = 1;
-  uint64_t moved_ns_ = 0;  // when a token last came, or work began
+  uint64_t moved_ns_ = 0;          // when a token last came, or work began
   std::deque<uint64_t> ended_ns_;  // of late, for the rate
   double refused_ahead_ = 0;       // who was told to come again, before whoever comes now
   std::string instance_;           // begins ids, so that two servers' differ

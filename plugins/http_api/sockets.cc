@@ -25,10 +25,9 @@ class PlainSocket : public Socket {
   explicit PlainSocket(tcp::socket socket) : socket_(std::move(socket)) {}
   void Start(std::function<void(bool)> done) override { done(true); }
   void Read(char* to, size_t size, std::function<void(size_t, bool)> done) override {
-    socket_.async_read_some(asio::buffer(to, size),
-                            [done = std::move(done)](const ErrorCode& ec, size_t got) {
-                              done(got, !ec);
-                            });
+    socket_.async_read_some(
+        asio::buffer(to, size),
+        [done = std::move(done)](const ErrorCode& ec, size_t got) { done(got, !ec); });
   }
   void Write(std::string_view bytes, std::function<void(bool)> done) override {
     asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()),
@@ -61,10 +60,9 @@ class TlsSocket : public Socket {
                             [done = std::move(done)](const ErrorCode& ec) { done(!ec); });
   }
   void Read(char* to, size_t size, std::function<void(size_t, bool)> done) override {
-    stream_.async_read_some(asio::buffer(to, size),
-                            [done = std::move(done)](const ErrorCode& ec, size_t got) {
-                              done(got, !ec);
-                            });
+    stream_.async_read_some(
+        asio::buffer(to, size),
+        [done = std::move(done)](const ErrorCode& ec, size_t got) { done(got, !ec); });
   }
   void Write(std::string_view bytes, std::function<void(bool)> done) override {
     asio::async_write(stream_, asio::buffer(bytes.data(), bytes.size()),
@@ -162,15 +160,15 @@ Status Loop::Listen(const std::string& host, uint32_t port, const std::string& c
   const auto found = resolver.resolve(host, std::to_string(port),
                                       tcp::resolver::passive | tcp::resolver::numeric_service, ec);
   if (ec || found.empty()) {
-    return Error(ENGINE_INVALID_ARGUMENT, "host '", host, "' is no address of this machine: ",
-                 ec.message());
+    return Error(ENGINE_INVALID_ARGUMENT, "host '", host,
+                 "' is no address of this machine: ", ec.message());
   }
   const tcp::endpoint endpoint = *found.begin();
   tcp::acceptor& acceptor = impl_->acceptor;
   const auto fail = [&](const char* what) {
-    return Error(ENGINE_UNAVAILABLE, what, " ", host, ":", port, ": ", ec.message(),
-                 ec == asio::error::address_in_use ? "; choose another port, or 0 for a free one"
-                                                   : "");
+    return Error(
+        ENGINE_UNAVAILABLE, what, " ", host, ":", port, ": ", ec.message(),
+        ec == asio::error::address_in_use ? "; choose another port, or 0 for a free one" : "");
   };
   acceptor.open(endpoint.protocol(), ec);
   if (ec) return fail("no socket can be made for");

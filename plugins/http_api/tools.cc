@@ -44,8 +44,9 @@ bool ReadContent(const Json& content, const std::string& where, std::string* out
                       part.contains("text") && part["text"].is_string();
     if (!text) {
       return Fail(refusal, where,
-                  "'" + where + "' holds a part that is no {\"type\": \"text\", \"text\": ...}: "
-                  "the model reads text alone");
+                  "'" + where +
+                      "' holds a part that is no {\"type\": \"text\", \"text\": ...}: "
+                      "the model reads text alone");
     }
     *out += part["text"].get_ref<const std::string&>();
   }
@@ -65,15 +66,15 @@ bool ReadCalls(const Json& calls, const std::string& where, bool template_has_to
   }
   std::string text;
   for (const Json& call : calls) {
-    const bool good = call.is_object() && call.contains("function") &&
-                      call["function"].is_object() && call["function"].contains("name") &&
-                      call["function"]["name"].is_string() &&
-                      call["function"].contains("arguments") &&
-                      call["function"]["arguments"].is_string();
+    const bool good =
+        call.is_object() && call.contains("function") && call["function"].is_object() &&
+        call["function"].contains("name") && call["function"]["name"].is_string() &&
+        call["function"].contains("arguments") && call["function"]["arguments"].is_string();
     if (!good) {
       return Fail(refusal, where,
-                  "'" + where + "' holds what is no {\"id\", \"type\": \"function\", \"function\": "
-                  "{\"name\", \"arguments\"}}");
+                  "'" + where +
+                      "' holds what is no {\"id\", \"type\": \"function\", \"function\": "
+                      "{\"name\", \"arguments\"}}");
     }
     const auto& function = call["function"];
     Json arguments;
@@ -98,7 +99,8 @@ bool ReadCalls(const Json& calls, const std::string& where, bool template_has_to
 // What the model is told of the tools where its template has no words for them.
 std::string Offer(const Json& tools) {
   std::string text =
-      "You may call functions to help with the user's request. Their signatures, in <tools></tools>:"
+      "You may call functions to help with the user's request. Their signatures, in "
+      "<tools></tools>:"
       "\n<tools>\n";
   for (const Json& tool : tools) text += Line(tool["function"]) + "\n";
   return text +
@@ -177,8 +179,9 @@ ToolsRead ReadTools(const Json& body, Refusal* refusal) {
                   : "";
     }
     if (names.count(named) == 0) {
-      fields.Fail("tool_choice", "must be none, auto, required or {\"type\": \"function\", "
-                                 "\"function\": {\"name\": ...}} with the name of a tool that is there");
+      fields.Fail("tool_choice",
+                  "must be none, auto, required or {\"type\": \"function\", "
+                  "\"function\": {\"name\": ...}} with the name of a tool that is there");
       return read;
     }
   }
@@ -189,10 +192,9 @@ ToolsRead ReadTools(const Json& body, Refusal* refusal) {
   if (mode == "named") form["name"] = named;
   for (const Json& tool : offered) {
     const Json& f = tool["function"];
-    form["tools"].push_back({{"name", f["name"]},
-                             {"parameters", f.contains("parameters")
-                                                ? f["parameters"]
-                                                : Json{{"type", "object"}}}});
+    form["tools"].push_back(
+        {{"name", f["name"]},
+         {"parameters", f.contains("parameters") ? f["parameters"] : Json{{"type", "object"}}}});
   }
   read.form = Line(form);
   return read;
@@ -206,9 +208,9 @@ bool ReadMessages(const Json& value, bool template_has_tools, const Json& tools,
                     (value.is_array() ? "" : std::string(", and is ") + TypeName(value)));
   }
   if (value.size() > kMostMessages) {
-    return Fail(refusal, "messages", "'messages' holds " + std::to_string(value.size()) +
-                                         " messages; at most " + std::to_string(kMostMessages) +
-                                         " are taken");
+    return Fail(refusal, "messages",
+                "'messages' holds " + std::to_string(value.size()) + " messages; at most " +
+                    std::to_string(kMostMessages) + " are taken");
   }
   *out = Json::array();
   std::string last_role;
@@ -239,8 +241,9 @@ bool ReadMessages(const Json& value, bool template_has_tools, const Json& tools,
     }
     if (role == "assistant" && last_role == "assistant") {
       return Fail(refusal, at + ".role",
-                  "'" + at + "' is an assistant's, as the one before it; answers alternate with "
-                  "messages of the user or of tools");
+                  "'" + at +
+                      "' is an assistant's, as the one before it; answers alternate with "
+                      "messages of the user or of tools");
     }
     last_role = role;
     if (role == "developer") role = "system";
@@ -251,8 +254,7 @@ bool ReadMessages(const Json& value, bool template_has_tools, const Json& tools,
       return false;
     }
     if (role == "tool" && !template_has_tools) {
-      plain = {{"role", "user"},
-               {"content", "<tool_response>\n" + content + "\n</tool_response>"}};
+      plain = {{"role", "user"}, {"content", "<tool_response>\n" + content + "\n</tool_response>"}};
     }
     out->push_back(std::move(plain));
   }
@@ -304,9 +306,8 @@ void ToolReader::Add(std::string_view text, bool last, std::string* plain,
     if (good) {
       called_ = true;
       const Json& arguments = call["arguments"];
-      calls->push_back({call["name"].get<std::string>(), arguments.is_string()
-                                                             ? arguments.get<std::string>()
-                                                             : Line(arguments)});
+      calls->push_back({call["name"].get<std::string>(),
+                        arguments.is_string() ? arguments.get<std::string>() : Line(arguments)});
     } else {
       // Cut off, or no call after all: it is said as it stands.
       plain->append(kOpen).append(body);

@@ -12,9 +12,9 @@
 namespace engine::http_api {
 
 struct ToolsRead {
-  bool any = false;    // the answer may be calls
+  bool any = false;              // the answer may be calls
   Json offered = Json::array();  // as they came, for the template; empty where none may be called
-  std::string form;    // for ENGINE_FORM_TOOLS
+  std::string form;              // for ENGINE_FORM_TOOLS
 };
 // `tools`, `tool_choice` and `parallel_tool_calls` of a chat.
 ToolsRead ReadTools(const Json& body, Refusal* refusal);
@@ -28,7 +28,8 @@ struct ToolCall {
 // call nor held back is given as text exactly once.
 class ToolReader {
  public:
-  // Takes more of the answer; `last`: nothing follows. Appends what is plain text and what is called.
+  // Takes more of the answer; `last`: nothing follows. Appends what is plain text and what is
+  // called.
   void Add(std::string_view text, bool last, std::string* plain, std::vector<ToolCall>* calls);
 
  private:

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "engine/transform.hpp"
@@ -106,7 +107,7 @@ Status Prompt::Process(Call& call) {
 
 // Ids of a prompt; with `continues`, as it goes on after an answer of its session.
 Status Tokenize::Encode(const engine_model* m, const engine_text& text, bool continues,
-                        std::vector<int32_t>* ids) const {
+                        std::vector<int32_t>* ids) {
   const engine_model_host* api = ThisHost().model;
   std::string prompt;
   uint32_t flags = ENGINE_ENCODE_SPECIAL;
@@ -139,7 +140,31 @@ Status Tokenize::Encode(const engine_model* m, const engine_text& text, bool con
       prompt = std::string(View(text.text));
       if (!continues) flags |= ENGINE_ENCODE_BOS;
   }
+  ENGINE_RETURN_IF_ERROR(Fits(m, prompt.size()));
   return engine::Model(m).Encode(prompt, flags, ids);
+}
+
+// Encoding takes time by the length of a text: one that cannot fit, whatever its tokens, is refused
+// before that.
+Status Tokenize::Fits(const engine_model* m, size_t bytes) {
+  const engine_model_host* api = ThisHost().model;
+  engine_model_info info = Sized<engine_model_info>();
+  api->info(m, &info);
+  if (measured_ != m) {
+    measured_ = m;
+    longest_ = 32;  // names of special tokens have no bytes of their own
+    for (int32_t id = 0; id < info.vocab; ++id) {
+      engine_str piece = {};
+      const Status status(api->token_bytes(m, id, &piece));
+      if (status.ok()) longest_ = std::max(longest_, piece.size);
+    }
+  }
+  // Normalization composes up to four bytes into one.
+  const size_t most = static_cast<size_t>(info.context) * longest_ * 4;
+  if (bytes <= most) return Status();
+  return Error(ENGINE_OUT_OF_RANGE, "the prompt has ", bytes, " bytes, which are more than ",
+               info.context, " tokens; the context of the model holds ", info.context,
+               ", the answer included");
 }
 
 Status Tokenize::Process(Call& call) {

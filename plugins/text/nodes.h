@@ -57,7 +57,10 @@ struct Tokenize : Node {
 
  private:
   Status Encode(const engine_model* m, const engine_text& text, bool continues,
-                std::vector<int32_t>* ids) const;
+                std::vector<int32_t>* ids);
+  Status Fits(const engine_model* m, size_t bytes);
+  const engine_model* measured_ = nullptr;  // whose longest token is known
+  size_t longest_ = 1;                      // in bytes
 };
 
 // The token of the only row that came back; null: no token.

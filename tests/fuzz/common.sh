@@ -1,8 +1,8 @@
 # What the scripts beside this share: where the targets come from, and their names.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-all_targets=(pipeline elf scan_cache scan_report gguf safetensors tokenizer chat_template)
+all_targets=(pipeline elf scan_cache scan_report gguf safetensors tokenizer chat_template http guided)
 # Those with a planted bug.
-planted_targets=(pipeline elf scan_cache scan_report gguf safetensors tokenizer)
+planted_targets=(pipeline elf scan_cache scan_report gguf safetensors tokenizer http guided)
 limits=(-timeout=20 -rss_limit_mb=2048 -max_len=65536)
 committed=tests/fuzz/corpus
 

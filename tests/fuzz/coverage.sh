@@ -25,6 +25,7 @@ files() {
     gguf) echo $formats/{gguf,gguf_checkpoint,tokenizer_gguf}.cc ;;
     safetensors) echo $formats/safetensors.cc ;;
     tokenizer) echo $formats/{tokenizer_json,tokenizer,bpe}.cc ;;
+    guided) echo plugins/guided/{ast,automaton,emitter,json_forms,json_text,matcher,numbers,pattern,program,schema,schema_containers,schema_places,schema_scalars,tools,utf8_paths}.cc ;;
     chat_template) echo $formats/jinja_{lexer,parser,eval,value,builtins}.cc ;;
   esac
 }

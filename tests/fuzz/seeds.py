@@ -47,6 +47,21 @@ for i, text in enumerate([
         'node { name: "n" numbers { } out: "x\\n\\t\\x41\\101\\u00e9\\U0001F600\\"" }']):
     put("pipeline", f"more_{i}", text.encode())
 
+# Requests: their bytes, their bodies, and answers.
+head = "POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
+for i, text in enumerate([
+        head + "Content-Length: 2\r\n\r\n{}GET /health HTTP/1.0\r\n\r\n",
+        head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        head + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+        "GET /a/%2e%2E/b?x=%41 HTTP/1.1\r\n\r\n", "GET http://h/../x HTTP/1.1\r\n\r\n"]):
+    put("http", f"bytes_{i}", b"\0" + text.encode())
+bodies = re.findall(r'R"\((.*?)\)"', (root / "plugins/http_api/read_test.cc").read_text(), re.S)
+for i, text in enumerate(bodies):
+    whole = text if text.lstrip().startswith("{") else (
+        '{"messages": [{"role": "user", "content": "x"}], "prompt": [1, 2], ' + text + "}")
+    put("http", f"body_{i}", b"\1" + whole.encode())
+put("http", "answer", b"\2a<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call> stop")
+
 for case in json.loads((root / "tests/data/chat_templates.json").read_text()):
     put("chat_template", case["name"].replace("/", "_"), case["template"].encode())
 
@@ -253,3 +268,13 @@ put("scan_report", "later", b"crash\n" + report(ready, {"file": 0, "harmless": T
 put("scan_report", "limit", b"500\n" + report(ready, {"file": 0, "step": 6}))
 put("scan_report", "silent", b"")
 put("scan_report", "never", b"no report\n")
+
+# Forms of guided decoding: those of its tests, of each kind.
+guided = root / "plugins/guided"
+for kind, file in [(0, "schema_test"), (0, "schema_hostile_test"), (3, "tools_test")]:
+    for i, text in enumerate(re.findall(r'R"-?\((.*?)\)-?"', (guided / f"{file}.cc").read_text(), re.S)):
+        whole = '{"tools":[{"name":"get_a"},{"name":"get"}]' + text + "}" if text[0] == "," else text
+        put("guided", f"{file}_{i}", bytes([kind]) + whole.encode())
+for i, text in enumerate(re.findall(r'\{"((?:[^"\\\n]|\\.)+)",', (guided / "pattern_test.cc").read_text())):
+    put("guided", f"pattern_{i}", b"\2" + text.replace('\\"', '"').replace("\\\\", "\\").encode())
+put("guided", "any_object", b"\1")

@@ -117,6 +117,9 @@ struct KindInfo {
   uint32_t default_policy = ENGINE_POLICY_JOIN;
   uint32_t max_in_flight = 1;
   std::string_view executor = {}, bypass = {};
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t flags = 0;  // engine_kind_flags
+#endif
 };
 
 struct PortInfo {

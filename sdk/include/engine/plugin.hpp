@@ -68,6 +68,9 @@ const engine_kind_desc* Describe() {
       d.default_policy = info.default_policy;
       d.emission = d.output_count == 0 ? ENGINE_EMIT_NONE : info.emission;
       d.max_in_flight = info.max_in_flight;
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+      d.flags = info.flags;
+#endif
       d.executor = Str(info.executor);
       d.bypass = Str(info.bypass);
     } else if constexpr (std::is_base_of_v<Resource, T>) {

@@ -64,6 +64,14 @@ typedef struct engine_slot_desc {
   engine_str doc;
 } engine_slot_desc;
 
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+typedef enum engine_kind_flags {
+  /* Of a node that emits MANY and admits several calls: what one call emits does not wait for calls
+   * that began before it. */
+  ENGINE_KIND_UNORDERED = 1
+} engine_kind_flags;
+#endif
+
 /* A kind's contract. All that it points to lives as long as the library. */
 typedef struct engine_kind_desc {
   uint32_t struct_size;
@@ -87,6 +95,10 @@ typedef struct engine_kind_desc {
   engine_str bypass;       /* node: kind of its plain stand-in, or empty */
   engine_str provides;     /* resources: type id of what they make */
   engine_str accepts;      /* transforms: type id of what `from` names */
+#if ENGINE_ABI_TARGET >= ENGINE_ABI_VERSION(1, 1)
+  uint32_t flags; /* engine_kind_flags */
+  uint32_t reserved;
+#endif
 } engine_kind_desc;
 
 typedef struct engine_packet engine_packet;         /* immutable, reference-counted */
