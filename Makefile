@@ -16,7 +16,7 @@ STORM_ROADS ?= avx2 avx512
 # Seconds that the soak runs.
 SOAK_SECONDS ?= 1200
 
-.PHONY: build reference help setup demo test parity bench bench-generate asan tsan second-torch two-compilers fuzz fuzz-coverage fuzz-planted fuzz-corpus soak storm format install clean
+.PHONY: build reference help setup demo test parity bench bench-generate asan tsan second-torch two-compilers fuzz fuzz-coverage fuzz-planted fuzz-corpus soak soak-http browser storm format install clean
 
 build: setup
 	@$(call compile,$(BUILD))
@@ -39,7 +39,10 @@ help:
 	@echo 'make fuzz-corpus    write the committed corpora anew from what was found'
 	@echo 'make storm        the real model among random neighbours, to the bit (STORM_PROMPTS=100)'
 	@echo 'make soak         random serving, watched (SOAK_SECONDS=1200)'
+	@echo 'make soak-http    the HTTP server under mixed load with clients that leave (SOAK_SECONDS=1200)'
 	@echo 'make bench-serving  serving, beside llama.cpp with LLAMA=FOLDER of its binaries; see bench/bench.mk'
+	@echo 'make bench-http   the HTTP server, beside others with LLAMA=FOLDER, VLLM=PROGRAM'
+	@echo 'make browser      the chat page in a headless Chromium'
 	@echo 'make reference    docs/reference anew, from what the plugins say of themselves'
 	@echo 'make format       clang-format on all sources'
 	@echo 'make install      to PREFIX=$(PREFIX)'
@@ -125,6 +128,12 @@ storm: build
 
 soak: build
 	@$(BUILD)/tests/soak $(SOAK_SECONDS)
+
+soak-http: build
+	@python3 tests/http/soak.py $(BUILD)/bin/engine . $(SOAK_SECONDS)
+
+browser: build
+	@scripts/ctest.sh $(BUILD) -L browser $(CTEST_ARGS)
 
 reference: build
 	@env -u ENGINE_PLUGIN_PATH $(BUILD)/bin/engine inspect --pages docs/reference

@@ -84,6 +84,17 @@ bench-curves: $(Q8_0)
 bench-serving: bench-decode bench-depth bench-prefill bench-batch bench-prefix bench-session \
  bench-load bench-curves
 
+# The HTTP server beside llama-server and vllm; VLLM names vllm's program, VLLM_MODEL the model's folder
+# in bf16. The client is C++ and tells its own share of the processor.
+VLLM ?=
+VLLM_MODEL ?=
+HTTP_FIGURES ?= plain,prefix,sessions,start,memory,thousand,overload,share
+bench-http: $(Q8_0)
+	@$(call compile,$(BUILD),,http_load)
+	@python3 bench/http_servers.py $(BUILD)/bin/engine $(BUILD)/bin/http_load $(Q8_0) $(SERVING)/http.json \
+	 --rounds $(ROUNDS) --figures $(HTTP_FIGURES) $(if $(LLAMA),--llama $(LLAMA)) \
+	 $(if $(VLLM),--vllm $(VLLM) $(VLLM_MODEL))
+
 # Training; raw figures go to bench/results/training.
 TRAINING = bench/results/training
 PEERS = .deps/peers/bin/python
@@ -112,5 +123,5 @@ bench-training: bench-train bench-packing bench-loss-head bench-cold bench-qlora
 performance:
 	@python3 bench/make_tables.py $(SERVING) docs/performance.md
 
-.PHONY: bench-train bench-packing bench-loss-head bench-cold bench-qlora-loss bench-training bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
+.PHONY: bench-http bench-train bench-packing bench-loss-head bench-cold bench-qlora-loss bench-training bench-decode bench-depth bench-prefill bench-batch bench-dense bench-prefix bench-session \
  bench-load bench-memory bench-curves bench-serving performance

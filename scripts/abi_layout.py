@@ -19,7 +19,9 @@ HEADERS = ["abi.h", "plugin.h", "types.h"] + [
 
 
 def strip_comments(text):
-    return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    """And lines of the preprocessor within structs, which hide what came later from old targets."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    return re.sub(r"^#(if ENGINE_ABI_TARGET|endif).*$", "", text, flags=re.M)
 
 
 def members(body):

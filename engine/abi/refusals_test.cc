@@ -193,18 +193,23 @@ TEST_F(RefusalsTest, ShortManifest) {
          "the SDK's headers");
 }
 
+// This host's, and minors that come after it.
+std::string Version(int later) {
+  return std::to_string(ENGINE_ABI_MAJOR) + "." + std::to_string(ENGINE_ABI_MINOR + later);
+}
+
 TEST_F(RefusalsTest, OtherMajor) {
   Expect("other_major", "another major version of the plugin ABI", "use a newer engine");
   EXPECT_EQ(refusal_.built_for, "ABI 2.0");
-  EXPECT_EQ(refusal_.this_host, "ABI 1.0");
+  EXPECT_EQ(refusal_.this_host, "ABI " + Version(0));
   EXPECT_EQ(refusal_.differs, "ABI major");
 }
 
 TEST_F(RefusalsTest, NewerMinor) {
-  Expect("newer_minor", "it needs a newer plugin ABI", "ENGINE_ABI_TARGET 1.0");
+  Expect("newer_minor", "it needs a newer plugin ABI", "ENGINE_ABI_TARGET " + Version(0));
   EXPECT_EQ(refusal_.id, "com.acme.newer_minor");
   EXPECT_EQ(refusal_.version, "0.3.1");
-  EXPECT_EQ(refusal_.built_for, "ABI 1.1");
+  EXPECT_EQ(refusal_.built_for, "ABI " + Version(1));
   EXPECT_EQ(refusal_.differs, "abi_min");
   EXPECT_THAT(refusal_.kinds, ElementsAre("newer_minor"));
 }

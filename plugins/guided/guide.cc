@@ -92,12 +92,15 @@ Guide::Guide(std::shared_ptr<const Program> program, std::shared_ptr<const Vocab
       limits_(limits),
       program_bytes_(program->Bytes()),
       matcher_(std::move(program), limits),
-      path_(vocabulary_->deepest() + 1) {}
+      path_(vocabulary_->deepest() + 1) {
+  CountBytes();
+}
 
-size_t Guide::Bytes() const {
-  const std::lock_guard lock(mutex_);
-  return sizeof(*this) + program_bytes_ + matcher_.bytes() +
-         masks_.size() * (words() * sizeof(uint64_t) + sizeof(Kept)) + token_bytes_;
+void Guide::CountBytes() {
+  bytes_.store(sizeof(*this) + program_bytes_ + matcher_.bytes() +
+                   masks_.size() * (words() * sizeof(uint64_t) + sizeof(Kept)) +
+                   streams_.size() * sizeof(Stream) + token_bytes_,
+               std::memory_order_relaxed);
 }
 
 Guide::Stream* Guide::StreamOf(uint64_t id) {
@@ -288,7 +291,9 @@ Status Guide::AllowedLocked(uint64_t id, const int32_t* tokens, size_t count,
 
 Status Guide::Allowed(uint64_t stream, const int32_t* tokens, size_t count, const uint64_t** mask) {
   const std::lock_guard lock(mutex_);
-  return Contained([&] { return AllowedLocked(stream, tokens, count, mask); });
+  Status status = Contained([&] { return AllowedLocked(stream, tokens, count, mask); });
+  CountBytes();
+  return status;
 }
 
 Status Guide::Look(const int32_t* tokens, size_t count, bool* fits, bool* complete) {

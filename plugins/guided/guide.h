@@ -6,6 +6,7 @@
 #ifndef PLUGINS_GUIDED_GUIDE_H_
 #define PLUGINS_GUIDED_GUIDE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -53,8 +54,8 @@ class Guide {
   void Forget(uint64_t stream);
 
   size_t words() const { return vocabulary_->words(); }
-  // Of memory, at the moment.
-  size_t Bytes() const;
+  // Of memory, when the last call ended. Waits for nothing.
+  size_t Bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
   struct MaskData {
@@ -88,13 +89,14 @@ class Guide {
   // The kinds of bytes (Vocabulary::KindOf) after which the state is still the same.
   uint64_t Unchanging(Matcher::State state);
   void ForgetStates();
+  void CountBytes();
 
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const std::vector<int32_t> end_tokens_;
   const Limits limits_;
   const size_t program_bytes_;
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   Matcher matcher_;
   uint64_t age_ = 0;
   std::unordered_map<uint64_t, Stream> streams_;
@@ -103,6 +105,7 @@ class Guide {
   std::list<Matcher::State> mask_use_;
   std::vector<Matcher::State> path_;  // of a walk, by depth
   size_t token_bytes_ = 0;            // of streams
+  std::atomic<size_t> bytes_{0};
 };
 
 }  // namespace engine::guided

@@ -2,6 +2,11 @@
 #include "guide_cache.h"
 
 namespace engine::guided {
+namespace {
+
+constexpr size_t kMostEntries = 1024;  // refusals among them
+
+}  // namespace
 
 Status GuideCache::Get(Kind kind, std::string_view text, std::shared_ptr<Guide>* guide) {
   guide->reset();
@@ -56,9 +61,14 @@ void GuideCache::Evict(const std::string& spared) {
   };
   size_t total = 0;
   for (const auto& [key, entry] : entries_) total += entry->ready ? cost(key, *entry) : 0;
-  for (auto it = use_.end(); total > bytes_ && it != use_.begin();) {
+  for (auto it = use_.end();
+       (total > bytes_ || entries_.size() > kMostEntries) && it != use_.begin();) {
     --it;
     const auto found = entries_.find(*it);
+    if (found == entries_.end()) {  // memory ran out while it was put in
+      it = use_.erase(it);
+      continue;
+    }
     if (!found->second->ready || *it == spared) continue;
     total -= cost(found->first, *found->second);
     entries_.erase(found);

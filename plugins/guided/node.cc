@@ -21,7 +21,12 @@ struct Guided : engine_tokens {
 
   static engine_status* Allowed(void* self, uint64_t stream, const int32_t* tokens, uint64_t count,
                                 const uint64_t** allowed) {
-    return static_cast<Guide*>(self)->Allowed(stream, tokens, count, allowed).release();
+    Status status = static_cast<Guide*>(self)->Allowed(stream, tokens, count, allowed);
+    // Trying again would not help: it is the form's own fault.
+    if (status.code() == ENGINE_RESOURCE_EXHAUSTED) {
+      status = Status(ENGINE_INVALID_ARGUMENT, std::string(status.message()));
+    }
+    return status.release();
   }
 };
 
@@ -98,6 +103,10 @@ Status Constrain::CacheOf(const engine_model* m, std::shared_ptr<GuideCache>* ou
     Limits limits;
     limits.compile = std::chrono::milliseconds(options.compile_ms);
     limits.streams = 8192;  // more than any step has sequences
+    // All sequences wait for the step that a mask is made in: about 15 ms at most, or the request
+    // ends.
+    limits.configurations = 512;
+    limits.work = 4'000'000;
     cache_ =
         std::make_shared<GuideCache>(std::move(vocabulary), std::move(ends), limits, options.cache);
     made_for_ = m;

@@ -270,6 +270,20 @@ TEST(Schema, NestingIsBoundedAndCanAlwaysEnd) {
   EXPECT_FALSE(Begins(Kind::kSchema, pairs, deep + "[{"));
 }
 
+TEST(Schema, WhatCannotEndIsNotBegun) {
+  const char* list = R"({"properties":{"x":{"prefixItems":[{"const":1}],"items":false,"minItems":2},
+      "y":{"const":1}}})";
+  EXPECT_TRUE(Fits(Kind::kSchema, list, "{\"y\":1}"));
+  EXPECT_FALSE(Begins(Kind::kSchema, list, "{\"x"));
+  const char* tree = R"({"properties":{"x":{"$ref":"#/$defs/a"}},"$defs":{"a":{"properties":
+      {"x":{"$ref":"#/$defs/a"}},"required":["x"]}}})";
+  EXPECT_TRUE(Fits(Kind::kSchema, tree, "{}"));
+  EXPECT_FALSE(Begins(Kind::kSchema, tree, "{\"x"));
+  const char* counted = R"({"properties":{"o":{"properties":{"a":{},"b":{}},"required":["a","b"],
+      "maxProperties":1}}})";
+  EXPECT_FALSE(Begins(Kind::kSchema, counted, "{\"o"));
+}
+
 TEST(Schema, WhiteSpaceIsBounded) {
   EXPECT_TRUE(Fits(Kind::kSchema, "true", "{\"a\": [1, 2,\n                3]}"));
   EXPECT_FALSE(Begins(Kind::kSchema, "true", " "));

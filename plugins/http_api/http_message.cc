@@ -126,6 +126,12 @@ HttpReader::State HttpReader::Read() {
            head.count(http::field::transfer_encoding) != 0)) {
         return Bad(400, "the length of the body is told in two ways");
       }
+      // RFC 9112, 6.3: where the body ends cannot be known then.
+      const size_t codings = head.count(http::field::transfer_encoding);
+      if (codings > 1 ||
+          (codings == 1 && Lower(View(head[http::field::transfer_encoding])) != "chunked")) {
+        return Bad(400, "the body's transfer coding can be chunked alone");
+      }
       const std::string expect = Lower(View(head[http::field::expect]));
       if (!expect.empty() && expect != "100-continue") {
         return Bad(417, "only 100-continue may be expected");

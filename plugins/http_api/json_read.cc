@@ -99,7 +99,7 @@ class Builder : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Status ReadJson(std::string_view text, const JsonLimits& limits, Json* out) {
-  if (text.empty()) return Error(ENGINE_INVALID_ARGUMENT, "the body is empty; it must be JSON");
+  if (text.empty()) return Error(ENGINE_INVALID_ARGUMENT, "it is empty, and must be JSON");
   *out = nullptr;
   Builder builder(limits, out);
   const bool good = Json::sax_parse(text.begin(), text.end(), &builder);

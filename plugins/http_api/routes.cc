@@ -74,7 +74,7 @@ bool Server::ReadBody(Incoming& in, Json* body) {
   if (status.ok() && body->is_object()) return true;
   in.exchange->Refuse(Refused(
       400, status.ok() ? std::string("the body must be a JSON object, and is ") + TypeName(*body)
-                       : "the body is " + std::string(status.message())));
+                       : "the body cannot be read: " + std::string(status.message())));
   return false;
 }
 

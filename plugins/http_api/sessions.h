@@ -14,9 +14,9 @@
 
 namespace engine::http_api {
 
-// [A-Za-z0-9._-]{1,128}
+// [A-Za-z0-9._-]{1,128}, but what a path takes for a way up.
 inline bool IsSessionName(std::string_view name) {
-  if (name.empty() || name.size() > 128) return false;
+  if (name.empty() || name.size() > 128 || name == "." || name == "..") return false;
   for (const char c : name) {
     const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                       c == '.' || c == '_' || c == '-';

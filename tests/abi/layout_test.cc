@@ -1,6 +1,6 @@
 // The C ABI keeps what its releases froze: compiling this is the test of layout and numbers.
-// Structs may have grown at the tail; nothing else may differ from tests/abi/layout_1_0.inc, which
-// scripts/abi_layout.py made when 1.0 was released.
+// Structs may have grown at the tail; nothing else may differ from tests/abi/layout_1_0.inc, and layout_1_1.inc, which
+// scripts/abi_layout.py made when these were released.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -26,6 +26,7 @@
 #define VALUE(name, value) static_assert((name) == (value), #name " has another value");
 #define TEXT(name, value) static_assert(std::string_view(name) == (value), #name " is another id");
 #include "layout_1_0.inc"
+#include "layout_1_1.inc"
 #undef STRUCT
 #undef MEMBER
 #undef VALUE
@@ -39,6 +40,10 @@
 #define VALUE(name, value)
 #define TEXT(name, value)
 #include "layout_1_0.inc"
+
+// Structs that came after 1.0, as they were first.
+static_assert(engine::kFirstSize<engine_guide> == 24);
+static_assert(engine::kFirstSize<engine_choices> == 48);
 
 namespace engine {
 namespace {

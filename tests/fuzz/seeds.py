@@ -278,3 +278,8 @@ for kind, file in [(0, "schema_test"), (0, "schema_hostile_test"), (3, "tools_te
 for i, text in enumerate(re.findall(r'\{"((?:[^"\\\n]|\\.)+)",', (guided / "pattern_test.cc").read_text())):
     put("guided", f"pattern_{i}", b"\2" + text.replace('\\"', '"').replace("\\\\", "\\").encode())
 put("guided", "any_object", b"\1")
+# Ways that cannot end: what must not be begun.
+put("guided", "dead_list", b"\0" + json.dumps({"properties": {
+    "x": {"prefixItems": [{"const": 1}], "items": False, "minItems": 2}, "y": {"const": 1}}}).encode())
+put("guided", "dead_tree", b"\0" + json.dumps({"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {
+    "a": {"properties": {"x": {"$ref": "#/$defs/a"}}, "required": ["x"]}}}).encode())
