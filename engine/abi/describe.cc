@@ -170,6 +170,11 @@ Status DescribeKind(const engine_kind_desc* d, const std::string& plugin, engine
       return Error(ENGINE_INVALID_ARGUMENT,
                    "it is unordered and emits one packet a key: keys come in their order");
     }
+    kind.hears = (Known(*d).flags & ENGINE_KIND_HEARS) != 0;
+    if (kind.hears && (kind.emission != Emission::kMany || kind.policies.front() != Policy::kAny)) {
+      return Error(ENGINE_INVALID_ARGUMENT,
+                   "it hears its feedback at any time, which needs the policy ANY and MANY packets");
+    }
     return Status();
   }();
   if (!parts.ok()) return parts.Prefix("kind '" + kind.name + "': ");

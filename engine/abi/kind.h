@@ -64,6 +64,7 @@ struct Kind {
   Emission emission = Emission::kOne;
   uint32_t max_in_flight = 1;
   bool unordered = false;  // what a call emits does not wait for earlier calls
+  bool hears = false;      // ENGINE_KIND_HEARS
   std::string executor;    // "compute", "io" or empty for the default one
   std::string bypass;      // node: the kind of its plain stand-in, or empty; transforms are skipped
   std::string provides;    // resources and transforms: the type they make, "engine.Model/1"

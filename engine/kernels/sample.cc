@@ -9,6 +9,9 @@ namespace {
 
 using Candidate = std::pair<float, int32_t>;
 
+// The least that a weight can be; forbidden tokens have it.
+constexpr float kNothing = 1e-37f;
+
 bool Likelier(const Candidate& a, const Candidate& b) {
   return a.first > b.first || (a.first == b.first && a.second < b.second);
 }
@@ -39,7 +42,7 @@ int64_t Draw(const std::vector<Candidate>& kept, size_t count, double draw) {
     sum += static_cast<double>(kept[i].first);
     if (draw * total < sum) return kept[i].second;
   }
-  return kept[count - 1].second;
+  return kept[0].second;  // by rounding alone; the last may be one that is forbidden
 }
 
 // Of candidates, the most typical ones: those whose surprise is nearest to the entropy of all of
@@ -117,7 +120,9 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
   road.greatest(logits, vocab, &first, &second, &best);
   *margin = first - second;
   if (best < 0 || first == -INFINITY) return -1;
-  if (how.temperature <= 0 || how.top_k == 1) return best;
+  // Below that, weights of all others are nothing, and the inverse may not be finite.
+  constexpr double kLeastTemperature = 1e-6;
+  if (how.temperature < kLeastTemperature || how.top_k == 1) return best;
   constexpr int64_t kPiece = 1024;
   const double total =
       Weigh(logits, vocab, first, static_cast<float>(1.0 / how.temperature), scratch);
@@ -137,7 +142,7 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
       kept.clear();
       const double least = how.typical_p < 1 ? 0 : std::min(how.min_p, 1.0);
       for (int64_t i = 0; i < vocab; ++i) {
-        if (w[i] > 0 && static_cast<double>(w[i]) >= least) {
+        if (w[i] > kNothing && static_cast<double>(w[i]) >= least) {
           kept.emplace_back(w[i], static_cast<int32_t>(i));
         }
       }
@@ -187,17 +192,13 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
     if (target < sum + piece || end == vocab) {
       for (int64_t j = i; j < end; ++j) {
         sum += static_cast<double>(w[j]);
-        if (target < sum) return j;
+        if (target < sum && w[j] > kNothing) return j;
       }
       break;
     }
     sum += piece;
   }
-  // Rounding left the draw beyond the sum: the last that has any weight.
-  for (int64_t j = vocab - 1; j > 0; --j) {
-    if (w[j] > 0) return j;
-  }
-  return best;
+  return best;  // rounding left the draw beyond the sum
 }
 
 }  // namespace engine::kernels

@@ -29,6 +29,7 @@ struct Context {
   const int32_t* fed = nullptr;      // [fed_count], of this step
   uint32_t history_count = 0, fed_count = 0, prompt_count = 0;
   int32_t known = -1;
+  bool whole = false;  // all tokens before the row are told, and which of them are the prompt
 
   uint64_t Answered() const {
     const uint64_t all = uint64_t{history_count} + fed_count;
@@ -66,6 +67,7 @@ Status ContextOf(const engine_logits& logits, uint32_t row, Context* out) {
   out->history = s.history;
   out->history_count = s.history != nullptr ? s.start : 0;
   out->prompt_count = s.prompt_count;
+  out->whole = s.prompt_count != 0 && (s.start == 0 || s.history != nullptr);
   const uint32_t first = s.token_count - s.logits_count;
   if (s.known != nullptr && fed > first) out->known = s.known[fed - first - 1];
   return Status();
@@ -158,10 +160,10 @@ Status ChooseRow(const engine_logits& logits, uint32_t r, const engine_sampling&
   const float* row = logits.data + r * vocab;
   Context at;
   ENGINE_RETURN_IF_ERROR(ContextOf(logits, r, &at));
-  if (at.fed == nullptr && NeedsContext(how)) {
+  if (!at.whole && NeedsContext(how)) {
     return Error(ENGINE_FAILED_PRECONDITION,
                  "penalties, forms and min_tokens need to know the tokens before, which the node "
-                 "that made these logits does not tell");
+                 "that made these logits, or the step, does not tell");
   }
   if (at.known >= 0) {
     if (at.known >= vocab) {
@@ -211,15 +213,26 @@ Status Choose(const engine_logits& logits, const engine_sampling& fallback,
   if (vocab <= 0 || vocab > std::numeric_limits<int32_t>::max()) {
     return Error(ENGINE_INVALID_ARGUMENT, "logits over a vocabulary of ", logits.vocab);
   }
+  const auto how = [&](uint32_t r) {
+    const bool own = logits.sampling != nullptr && logits.sampling[r] != nullptr;
+    return own ? Known(*logits.sampling[r]) : fallback;
+  };
+  // What a guide allows is valid until it is asked again for the same stream: rows of one sequence
+  // that keeps to a form are chosen one after the other.
+  std::vector<uint32_t> units;  // where each begins
+  for (uint32_t r = 0; r < logits.rows; ++r) {
+    const bool same = r != 0 && logits.requests[r] == logits.requests[r - 1];
+    if (!same || how(r).guide == nullptr) units.push_back(r);
+  }
+  units.push_back(logits.rows);
   std::mutex mutex;
   Status failure;  // of the first row that fails
   uint32_t failed_row = UINT32_MAX;
-  kernels::ParallelFor(logits.rows, 1, [&](int64_t begin, int64_t end) {
+  const auto count = static_cast<int64_t>(units.size() - 1);
+  kernels::ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
     thread_local Scratch scratch;
-    for (auto r = static_cast<uint32_t>(begin); r < end; ++r) {
-      const bool own = logits.sampling != nullptr && logits.sampling[r] != nullptr;
-      Status status =
-          ChooseRow(logits, r, own ? Known(*logits.sampling[r]) : fallback, ends, out, &scratch);
+    for (uint32_t r = units[static_cast<size_t>(begin)]; r < units[static_cast<size_t>(end)]; ++r) {
+      Status status = ChooseRow(logits, r, how(r), ends, out, &scratch);
       if (status.ok()) continue;
       std::lock_guard lock(mutex);
       if (r < failed_row) {

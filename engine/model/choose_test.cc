@@ -269,12 +269,17 @@ TEST(Choose, OwnDrawsDoNotDependOnTheRequest) {
 TEST(Choose, WhatNeedsTheTokensBeforeSaysSo) {
   Case c;
   c.fed = {1};
-  c.tell_step = false;
-  ASSERT_TRUE(c.Run().ok());
+  c.prompt = 1;
   c.how.frequency_penalty = 1;
+  EXPECT_TRUE(c.Run().ok());
+  c.prompt = 0;  // which tokens are the prompt is not told
+  EXPECT_EQ(c.Run().code(), ENGINE_FAILED_PRECONDITION);
+  c.tell_step = false;
   const Status status = c.Run();
   EXPECT_EQ(status.code(), ENGINE_FAILED_PRECONDITION);
   EXPECT_THAT(std::string(status.message()), HasSubstr("does not tell"));
+  c.how.frequency_penalty = 0;
+  EXPECT_TRUE(c.Run().ok());
 }
 
 TEST(Choose, HostilePlacesAreRefused) {

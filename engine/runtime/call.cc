@@ -167,6 +167,10 @@ const engine_nodes_host kNodesHost = {
       const engine_call* call = d->call.load();
       return call != nullptr ? CallAccess::Phase(call) : uint32_t{ENGINE_RUN_CANCELLED};
     },
+    [](engine_call* c) -> uint32_t {
+      OnThreadOf(c, "call_phase");
+      return CallAccess::Phase(c);
+    },
 };
 
 }  // namespace

@@ -65,7 +65,8 @@ bool Run::ComponentIdle(const Component& component) const {
     const NodeState& node = *nodes_[index];
     // What is done and not committed is in flight.
     if (node.in_flight != 0 || !node.OutboxEmpty()) return false;
-    if (node.generator && !node.finished && state_ == RunState::kRunning) return false;
+    const bool last = node.hears && !node.last_call && state_ == RunState::kDraining;
+    if (node.generator && !node.finished && (state_ == RunState::kRunning || last)) return false;
     for (const Input& input : node.inputs) {
       if (!input.queue.empty()) return false;
       uint32_t inside = 0;

@@ -155,9 +155,13 @@ void FlowTest::HearFeedback(uint32_t room) {
   });
   gen.policy = Policy::kAny;
   gen.emission = Emission::kMany;
-  gen.max_in_flight = 2;
-  g.Add("work", 1, 1, [](Call c) {
-    Sleep(300);
+  gen.hears = true;
+  g.Add("work", 1, 1, [&](Call c) {
+    // With room for all of a round, a new call is open before the first is back.
+    for (int i = 0; i < 100000 && room > 10; ++i) {
+      if (std::lock_guard lock(mutex); open != nullptr) break;
+      Sleep(50);
+    }
     return PassOn(c);
   });
   g.Connect("gen", "work", room);
@@ -194,6 +198,47 @@ void FlowTest::HearFeedback(uint32_t room) {
 // less room than it has under way, where it would else wait for itself.
 TEST_F(FlowTest, ASourceHearsItsFeedbackWhileItWaitsForWork) {
   for (const uint32_t room : {1u, 16u}) HearFeedback(room);
+}
+
+// In a drain such a source is called once more: it sees the drain, and gives what it has left.
+TEST_F(FlowTest, ASourceThatHearsHasALastCallInADrain) {
+  Graph g;
+  std::mutex mutex;
+  engine_completion* open = nullptr;
+  std::vector<uint32_t> phases;
+  int64_t heard = 0;
+  const engine_nodes_host* host = NodesHost();
+  NodeSpec& gen = g.Add("gen", 1, 1, [&](Call c) -> Status {
+    std::lock_guard lock(mutex);
+    if (c.has(0)) {
+      ++heard;
+      return Status();
+    }
+    phases.push_back(host->call_phase(c.get()));
+    if (phases.back() == ENGINE_RUN_DRAINING) return c.Emit(0, 7);
+    return Status(host->defer(c.get(), &open));
+  });
+  gen.policy = Policy::kAny;
+  gen.emission = Emission::kMany;
+  gen.hears = true;
+  g.Add("work", 1, 1, PassOn);
+  g.Connect("gen", "work", 1);
+  g.Connect("work", "gen", 1).feedback = true;
+  runtime::Run run(g.Take(), {});
+  ASSERT_TRUE(run.Open().ok());
+  run.Start();
+  const auto is_open = [&] {
+    std::lock_guard lock(mutex);
+    return open != nullptr;
+  };
+  while (!is_open()) Sleep(100);
+  run.Drain();
+  EXPECT_EQ(host->completion_phase(open), static_cast<uint32_t>(ENGINE_RUN_DRAINING));
+  host->completion_done(open, nullptr);
+  const Status status = run.Wait();
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_THAT(phases, ElementsAre(ENGINE_RUN_RUNNING, ENGINE_RUN_DRAINING));
+  EXPECT_EQ(heard, 1);
 }
 
 // --- Back-pressure

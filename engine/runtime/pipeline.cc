@@ -41,6 +41,7 @@ Status Pipeline::MakeNode(const graph::PlanNode& node, const abi::Registry& regi
   spec->batch_wait_ns = uint64_t{node.batch_wait_us} * 1000;
   spec->max_in_flight = std::max(1u, node.max_in_flight);
   spec->unordered = kind.unordered;
+  spec->hears = kind.hears;
   spec->executor = node.executor;
   for (size_t p = 0; p < kind.inputs.size(); ++p) {
     const abi::Port& port = kind.inputs[p];

@@ -22,8 +22,7 @@ Run::Run(RunSpec spec, RunOptions options)
       if (input.connected && !input.feedback) node->generator = false;
       node->head |= input.connected && input.feedback;
     }
-    node->hears = node->generator && node->head && s.policy == abi::Policy::kAny &&
-                  s.emission == abi::Emission::kMany;
+    node->hears = s.hears && node->generator;
     node->uses_resources = !s.resources.empty();
     node->stats.name = s.name;
     node->stats.kind = s.kind;
@@ -305,6 +304,9 @@ void Run::Drain() {
 
 void Run::StartDrain() {
   state_ = RunState::kDraining;
+  for (const auto& node : nodes_) {
+    if (node->hears) Touch(node->index);
+  }
   for (uint32_t i = 0; i < components_.size(); ++i) CloseComponents(i);
 }
 

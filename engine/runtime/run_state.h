@@ -90,9 +90,8 @@ struct Run::NodeState {
   bool batch_timer = false;  // BATCH: a timer runs
   bool head = false;         // loops come back to it
   bool generator = false;    // no input but feedback
-  // A generator that numbers its packets itself: what comes back to it waits neither for a call
-  // without input that is still open, nor for room to begin more work.
-  bool hears = false;
+  bool hears = false;        // see ENGINE_KIND_HEARS
+  bool last_call = false;    // the one of a drain was made
   bool uses_resources = false;
   Status failed;  // of the node: what every further key is answered with
   std::vector<std::unique_ptr<engine_call>> calls;

@@ -24,8 +24,9 @@ bool Run::HasRoom(const NodeState& node) const { return node.OutboxEmpty() && Fi
 
 bool Run::IsGenerator(const NodeState& node) const {
   const bool may_admit = spec_.max_in_flight == 0 || admitted_ < spec_.max_in_flight;
+  const bool last = node.hears && !node.last_call && state_ == RunState::kDraining;
   return node.generator && !node.finished && node.generating == 0 && may_admit &&
-         state_ == RunState::kRunning;
+         (state_ == RunState::kRunning || last);
 }
 
 bool Run::InputsReady(const NodeState& node) const {
@@ -66,7 +67,9 @@ bool Run::InputsReady(const NodeState& node) const {
 
 bool Run::Ready(const NodeState& node) const {
   const NodeSpec& spec = spec_.nodes[node.index];
-  if (node.closed || node.in_flight >= spec.max_in_flight || state_ == RunState::kCancelled) {
+  const uint32_t open = node.hears ? node.generating : 0;
+  if (node.closed || node.in_flight - open >= spec.max_in_flight ||
+      state_ == RunState::kCancelled) {
     return false;
   }
   // Packets of several streams come into a node in the order in which they were taken.
@@ -191,6 +194,7 @@ engine_call* Run::Begin(uint32_t index) {
   }
   if (!InputsReady(node)) {
     call->generator = true;
+    node.last_call = state_ == RunState::kDraining;
     call->group = node.next_key;
     call->key = node.next_key++;
     ++node.generating;

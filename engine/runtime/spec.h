@@ -55,6 +55,7 @@ struct NodeSpec {
   uint64_t batch_wait_ns = 0;
   uint32_t max_in_flight = 1;
   bool unordered = false;
+  bool hears = false;  // ENGINE_KIND_HEARS
   uint32_t executor = 0;
   std::vector<InputSpec> inputs;
   std::vector<OutputSpec> outputs;

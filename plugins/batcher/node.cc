@@ -30,8 +30,8 @@ struct Token : engine_token {
 
 // The log-probabilities of the token's row, and of its prompt.
 void TellScores(const Given& g, Token* to) {
-  if (g.id >= 0 && g.sampled != nullptr && ENGINE_HAS(g.sampled, top_count) &&
-      g.sampled->logprobs != nullptr && !std::isnan(g.sampled->logprobs[g.row])) {
+  if (g.id >= 0 && g.sampled != nullptr && g.sampled->logprobs != nullptr &&
+      !std::isnan(g.sampled->logprobs[g.row])) {
     const engine_sampled& s = *g.sampled;
     to->scored = 1;
     to->logprob = s.logprobs[g.row];
@@ -262,7 +262,7 @@ Status Batcher::Process(Call& call) {
                        NowNs());
   } else if (const engine_sampled* sampled = running.Get(call)) {
     tick_.reset();
-    scheduler_->Finished(*sampled, NowNs());
+    scheduler_->Finished(Known(*sampled), NowNs());
   }
   const Status status = Pump(call);
   Publish();

@@ -194,9 +194,8 @@ void Scheduler::Choose(std::vector<Slot>* chosen) {
     const bool last = end == a.tokens->size();
     slot.logits = last && r.branched && !a.told ? 1 : 0;
     slot.scored = 0;
-    if (r.scores == nullptr || r.scores->complete()) continue;
-    // From the first place that has no score yet; tokens before it were computed and never scored
-    // only when they were, in part, in an earlier step.
+    if (r.scores == nullptr || r.scores->complete() || a.Generated() != 0) continue;
+    // From the first place that has no score yet.
     const uint64_t first = std::max<uint64_t>(start, r.scores->known - 1);
     const uint64_t scored_end = std::min<uint64_t>(end, r.prompt - 1);
     if (first >= scored_end) continue;

@@ -1,6 +1,6 @@
 // Log-probabilities of a prompt's own tokens, as its pieces are computed.
-// Invariant: places [1, known) hold what the model gave; place 0 has nothing before it and holds
-// none. Alternatives that a row does not have are -1.
+// Invariant: places [1, known) hold what the model gave, NaN where it told nothing; place 0 has
+// nothing before it and holds none. Alternatives that a row does not have are -1.
 #ifndef PLUGINS_BATCHER_SCORES_H_
 #define PLUGINS_BATCHER_SCORES_H_
 
@@ -22,7 +22,11 @@ struct PromptScores {
 
   // Takes row `row` of what was sampled as the score of the next place.
   void Take(const engine_sampled& sampled, uint32_t row) {
-    if (known >= logprobs.size() || sampled.logprobs == nullptr) return;
+    if (known >= logprobs.size()) return;
+    if (sampled.logprobs == nullptr) {  // whoever chooses tells none: nothing is waited for
+      known = logprobs.size();
+      return;
+    }
     logprobs[known] = sampled.logprobs[row];
     const size_t from = size_t{row} * sampled.top_count, to = known * top_count;
     for (uint32_t i = 0; i < std::min(top_count, sampled.top_count); ++i) {

@@ -8,15 +8,33 @@ constexpr size_t kMostEntries = 1024;  // refusals among them
 
 }  // namespace
 
+// What any object is, no text says.
+std::string GuideCache::KeyOf(Kind kind, std::string_view text) {
+  std::string key(1, static_cast<char>(kind));
+  if (kind != Kind::kAnyObject) key += text;
+  return key;
+}
+
+bool GuideCache::Find(Kind kind, std::string_view text, Status* status,
+                      std::shared_ptr<Guide>* guide) {
+  if (text.size() > limits_.text_bytes) return false;
+  const std::lock_guard lock(mutex_);
+  const auto it = entries_.find(KeyOf(kind, text));
+  if (it == entries_.end() || !it->second->ready) return false;
+  use_.splice(use_.begin(), use_, it->second->use);
+  ++counts_.found;
+  *guide = it->second->guide;
+  *status = it->second->status;
+  return true;
+}
+
 Status GuideCache::Get(Kind kind, std::string_view text, std::shared_ptr<Guide>* guide) {
   guide->reset();
   if (text.size() > limits_.text_bytes) {  // not worth a key
     return Guide::Compile(kind, text, vocabulary_, end_tokens_, limits_, guide);
   }
   return Status(Guard([&]() -> Status {
-    // What any object is, no text says.
-    std::string key(1, static_cast<char>(kind));
-    if (kind != Kind::kAnyObject) key += text;
+    const std::string key = KeyOf(kind, text);
     std::shared_ptr<Entry> entry;
     {
       std::unique_lock lock(mutex_);
@@ -42,7 +60,8 @@ Status GuideCache::Get(Kind kind, std::string_view text, std::shared_ptr<Guide>*
     entry->status = status;
     ++(status.ok() ? counts_.compiled : counts_.refused);
     // Only what the text itself is to blame for would come out the same again.
-    if (!status.ok() && status.code() != ENGINE_INVALID_ARGUMENT) {
+    if (!status.ok() && status.code() != ENGINE_INVALID_ARGUMENT &&
+        status.code() != ENGINE_DEADLINE_EXCEEDED) {
       use_.erase(entry->use);
       entries_.erase(key);
     }

@@ -30,7 +30,10 @@ class GuideCache {
         limits_(limits),
         bytes_(bytes) {}
 
-  // The guide, compiled when it is not there. That a text is wrong is remembered as well.
+  // Whether the text was compiled before, or refused, without waiting for anybody.
+  bool Find(Kind kind, std::string_view text, Status* status, std::shared_ptr<Guide>* guide);
+  // The guide, compiled when it is not there. That a text is wrong, or takes too long, is remembered
+  // as well.
   Status Get(Kind kind, std::string_view text, std::shared_ptr<Guide>* guide);
 
   struct Counts {
@@ -47,6 +50,7 @@ class GuideCache {
     std::list<std::string>::iterator use;
   };
 
+  static std::string KeyOf(Kind kind, std::string_view text);
   void Evict(const std::string& spared);
 
   const std::shared_ptr<const Vocabulary> vocabulary_;

@@ -59,20 +59,18 @@ struct Constrain::Work {
   Kind kind = Kind::kAnyObject;
   std::unique_ptr<Guided> made;
 
-  static void Run(void* arg) {
-    const std::unique_ptr<Work> work(static_cast<Work*>(arg));
+  void Answer(Status status) {
     const engine_nodes_host* nodes = ThisHost().nodes;
     Packet packet;
-    Status status = work->Finish(&packet);
+    if (status.ok()) status = Finish(&packet);
     if (status.ok()) {
-      status = Status(
-          nodes->completion_emit(work->completion, work->port, packet.release(), kSameGroup));
+      status = Status(nodes->completion_emit(completion, port, packet.release(), kSameGroup));
     }
-    nodes->completion_done(work->completion, status.release());
+    nodes->completion_done(completion, status.release());
   }
+  std::string_view text() const { return View(made->owned_request.value.form_text); }
   Status Finish(Packet* packet) {
     Guided& g = *made;
-    ENGINE_RETURN_IF_ERROR(cache->Get(kind, View(g.owned_request.value.form_text), &g.guide));
     g.owned_guide = {sizeof(engine_guide), 0, g.guide.get(), &Guided::Allowed};
     g.owned_request.sampling.guide = &g.owned_guide;
     g.request = g.owned_request.Finish(/*with_sampling=*/true);
@@ -102,7 +100,7 @@ Status Constrain::CacheOf(const engine_model* m, std::shared_ptr<GuideCache>* ou
     ENGINE_RETURN_IF_ERROR(Vocabulary::Make(tokens, &vocabulary));
     Limits limits;
     limits.compile = std::chrono::milliseconds(options.compile_ms);
-    limits.streams = 8192;  // more than any step has sequences
+    limits.streams = 256;  // one that is forgotten is walked again
     // All sequences wait for the step that a mask is made in: about 15 ms at most, or the request
     // ends.
     limits.configurations = 512;
@@ -125,6 +123,7 @@ Status Constrain::Process(Call& call) {
   work->made = std::make_unique<Guided>();
   static_cast<engine_tokens&>(*work->made) = tokens;
   OwnedRequest& request = work->made->owned_request;
+  request.sampling.top_p = 1;  // where it says nothing of sampling
   request.Copy(*tokens.request);
   work->made->keep = std::move(packet);
   ENGINE_RETURN_IF_ERROR(KindOf(request.value.form, &work->kind));
@@ -137,19 +136,53 @@ Status Constrain::Process(Call& call) {
   ENGINE_RETURN_IF_ERROR(CacheOf(model.Get(call), &work->cache));
   work->port = out.index();
   if (ThisHost().async == nullptr) {
+    return Error(ENGINE_FAILED_PRECONDITION, "this host has no I/O threads (", ENGINE_EXT_ASYNC,
+                 ")");
+  }
+  Status known;
+  if (work->cache->Find(work->kind, work->text(), &known, &work->made->guide)) {
+    ENGINE_RETURN_IF_ERROR(std::move(known));
     Packet done;
     ENGINE_RETURN_IF_ERROR(work->Finish(&done));
     return call.Emit(out.index(), std::move(done));
   }
   ENGINE_RETURN_IF_ERROR(Status(ThisHost().nodes->defer(call.get(), &work->completion)));
-  engine_completion* completion = work->completion;
-  Status status(ThisHost().async->run(&Work::Run, work.get()));
-  if (status.ok()) {
-    work.release();
-  } else {
-    ThisHost().nodes->completion_done(completion, status.release());
-  }
+  std::lock_guard lock(mutex_);
+  waiting_.push_back(std::move(work));
+  if (compilers_ == kCompilers) return Status();
+  ++compilers_;
+  const Status started(ThisHost().async->run(&Compile, this));
+  if (started.ok()) return Status();
+  --compilers_;
+  waiting_.back()->Answer(Status(started.code(), std::string(started.message())));
+  waiting_.pop_back();
   return Status();
+}
+
+// Until nobody waits. The node lives as long as any of its calls is open.
+void Constrain::Compile(void* arg) {
+  auto* self = static_cast<Constrain*>(arg);
+  for (;;) {
+    std::unique_ptr<Work> work;
+    {
+      std::lock_guard lock(self->mutex_);
+      if (self->waiting_.empty()) {
+        --self->compilers_;
+        self->idle_.notify_all();
+        return;
+      }
+      work = std::move(self->waiting_.front());
+      self->waiting_.pop_front();
+    }
+    work->Answer(work->cache->Get(work->kind, work->text(), &work->made->guide));
+  }
+}
+
+// A compiler may still be about to see that nobody waits.
+Constrain::Constrain() = default;
+Constrain::~Constrain() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [&] { return compilers_ == 0; });
 }
 
 }  // namespace engine::guided

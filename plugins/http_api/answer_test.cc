@@ -1,4 +1,5 @@
-// Answers as they grow: stops that straddle pieces, calls of tools, and the shapes that clients pin.
+// Answers as they grow: stops that straddle pieces, calls of tools, and the shapes that clients
+// pin.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -113,8 +114,8 @@ TEST(ToolReader, FindsCallsInAnyPieces) {
 }
 
 TEST(ToolReader, PlainTextPassesWhole) {
-  for (const std::string text :
-       {"Hello <b>", "  x <tool", "<tool_call>{\"name\": 5}</tool_call>y", "<tool_call>{cut", " "}) {
+  for (const std::string text : {"Hello <b>", "  x <tool", "<tool_call>{\"name\": 5}</tool_call>y",
+                                 "<tool_call>{cut", " "}) {
     for (size_t step = 1; step <= text.size(); ++step) {
       ToolReader reader;
       std::string plain;
@@ -206,8 +207,7 @@ TEST(Generation, AFailureBeforeTheFirstTokenHasItsStatus) {
     f.Add(std::move(piece));
     EXPECT_EQ(f.recorder->status, 429);
     EXPECT_THAT(f.recorder->body, HasSubstr("\"code\":429"));
-    EXPECT_THAT(f.recorder->headers,
-                ElementsAre("Retry-After: 2", "Retry-After-Ms: 1500"));
+    EXPECT_THAT(f.recorder->headers, ElementsAre("Retry-After: 2", "Retry-After-Ms: 1500"));
     EXPECT_TRUE(f.wanted.cancel_all);
   }
 }

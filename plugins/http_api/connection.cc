@@ -6,6 +6,8 @@ namespace engine::http_api {
 namespace {
 
 constexpr uint64_t kLingerNs = 2'000'000'000;
+// Written at once: so often does a reader show that it still reads.
+constexpr size_t kPiece = 64 << 10;
 
 }  // namespace
 
@@ -27,6 +29,7 @@ class Connection::Channel : public Exchange {
     HttpHeaders all = headers;
     all.emplace_back("Cache-Control", "no-cache");
     all.emplace_back("X-Accel-Buffering", "no");
+    to->streaming_ = true;
     to->chunked_ = !to->old_;
     if (to->old_) to->keep_alive_ = false;
     to->Begin(200, "text/event-stream; charset=utf-8", to->old_ ? kUntilClose : kChunked, all);
@@ -98,11 +101,11 @@ void Connection::OnBytes(size_t got, bool ok) {
     // either.
     return Close();
   }
-  const bool fresh = !reader_.begun();
-  if (fresh) read_since_ = NowNs();
-  if (under_way_) {
-    // A request ahead of its turn: it waits in the reader, as far as there is room.
-    reader_.Feed(std::string_view(buffer_, got));
+  if (close_after_) return Read();  // nothing is asked any more
+  if (!reader_.begun()) read_since_ = NowNs();
+  if (under_way_ || next_waits_) {
+    // A request ahead of its turn: it waits, as far as there is room.
+    reader_.Hold(std::string_view(buffer_, got));
     if (reader_.ahead() <= sizeof buffer_) Read();
     return;
   }
@@ -116,8 +119,12 @@ void Connection::Handle(HttpReader::State state) {
       return Read();
     case HttpReader::State::kMore:
       return Read();
+    case HttpReader::State::kHead: {
+      const Refusal refusal = handler_->OnHead(this, reader_.head(), reader_.expected());
+      return refusal.set() ? Refuse(refusal) : Handle(reader_.Feed({}));
+    }
     case HttpReader::State::kBad:
-      return Refuse(reader_.status(), reader_.problem());
+      return Refuse(Refused(reader_.status(), reader_.problem()));
     case HttpReader::State::kDone:
       break;
   }
@@ -127,65 +134,72 @@ void Connection::Handle(HttpReader::State state) {
   keep_alive_ = request.keep_alive && !handler_->closing();
   old_ = request.old;
   head_only_ = request.method == "HEAD";
-  chunked_ = false;
+  chunked_ = streaming_ = false;
   const auto self = shared_from_this();
   handler_->OnRequest(self, std::move(request), std::make_shared<Channel>(self));
   if (under_way_) Read();
 }
 
-// What was read is no request: nothing behind it can be trusted.
-void Connection::Refuse(int status, const std::string& why) {
+// Of what is refused here, not all was read: nothing behind it can be told apart from it.
+void Connection::Refuse(const Refusal& refusal) {
   ++serial_;
   under_way_ = broken_ = true;
-  keep_alive_ = head_only_ = false;
+  keep_alive_ = head_only_ = chunked_ = streaming_ = false;
   job = 0;
-  route = "none";
-  Refusal refusal;
-  refusal.status = status;
-  refusal.message = why;
   std::make_shared<Channel>(shared_from_this())->Refuse(refusal);
 }
 
 void Connection::Begin(int status, std::string_view type, int64_t length,
                        const HttpHeaders& headers) {
   handler_->OnStatus(*this, status);
-  if (limits_.cors_origin.empty()) {
-    Send(ResponseHead(status, type, length, keep_alive_, headers));
-    return;
-  }
   HttpHeaders all = headers;
-  all.emplace_back("Access-Control-Allow-Origin", limits_.cors_origin);
-  all.emplace_back("Vary", "Origin");
+  if (!request_id.empty()) all.emplace_back("X-Request-Id", request_id);
+  if (!limits_.cors_origin.empty()) {
+    all.emplace_back("Access-Control-Allow-Origin", limits_.cors_origin);
+    all.emplace_back("Vary", "Origin");
+  }
   Send(ResponseHead(status, type, length, keep_alive_, all));
 }
 
 void Connection::Send(std::string_view bytes) {
   if (closed_) return;
   out_ += bytes;
-  if (out_.size() + writing_.size() > limits_.max_unread && write_busy_ && under_way_) {
-    // A whole answer may be large; a stream that nobody reads is cut.
-    if (chunked_ || old_) {
-      under_way_ = false;
-      handler_->OnGone(shared_from_this(), true);
-      return Close();
-    }
+  // A whole answer may be large; a stream that nobody reads is cut.
+  if (streaming_ && under_way_ && write_busy_ && Unread() > limits_.max_unread) {
+    under_way_ = false;
+    handler_->OnGone(shared_from_this(), true);
+    return Close();
   }
   Write();
 }
 
 void Connection::Write() {
-  if (write_busy_ || closed_ || out_.empty()) return;
+  if (write_busy_ || closed_) return;
+  if (written_ == writing_.size()) {
+    if (out_.empty()) return;
+    writing_.clear();
+    writing_.swap(out_);
+    written_ = 0;
+  }
   write_busy_ = true;
-  writing_.clear();
-  writing_.swap(out_);
   write_since_ = NowNs();
-  socket_->Write(writing_, [self = shared_from_this()](bool ok) {
+  const std::string_view piece = std::string_view(writing_).substr(written_, kPiece);
+  socket_->Write(piece, [self = shared_from_this(), size = piece.size()](bool ok) {
     self->write_busy_ = false;
-    self->writing_.clear();
+    self->written_ += size;
     if (self->closed_) return;
     if (!ok) return self->Close();
-    if (!self->out_.empty()) return self->Write();
-    if (self->close_after_) self->End();
+    if (self->Unread() != 0) {
+      self->Write();
+      if (self->Unread() > self->limits_.max_unread) return;
+    } else {
+      // A large answer's memory is not kept.
+      if (self->writing_.capacity() > kPiece) self->writing_ = {};
+      self->writing_.clear();
+      self->written_ = 0;
+      if (self->close_after_) return self->End();
+    }
+    if (std::exchange(self->next_waits_, false)) self->Next();
   });
 }
 
@@ -193,18 +207,25 @@ void Connection::ResponseDone() {
   under_way_ = false;
   if (!keep_alive_) {
     close_after_ = true;
-    if (!write_busy_ && out_.empty()) End();
+    if (!write_busy_ && Unread() == 0) End();
     return;
   }
   read_since_ = NowNs();
-  // The next request may be here already; not from within this call, or a thousand of them would
-  // nest.
-  if (reader_.begun()) {
-    return socket_->Post([self = shared_from_this()] {
-      if (!self->closed_ && !self->under_way_) self->Handle(self->reader_.Feed({}));
-    });
+  Next();
+}
+
+// On to the next request, which may be here already; none begins while too much waits to be read,
+// and not within this call, or a thousand of them would nest.
+void Connection::Next() {
+  if (closed_ || under_way_) return;
+  if (!reader_.begun()) return Read();
+  if (Unread() > limits_.max_unread) {
+    next_waits_ = true;
+    return;
   }
-  Read();
+  socket_->Post([self = shared_from_this()] {
+    if (!self->closed_ && !self->under_way_) self->Handle(self->reader_.Feed({}));
+  });
 }
 
 // All is written. Closing on a client that still sends would throw away what it has not read yet.
@@ -221,13 +242,13 @@ void Connection::CheckTime(uint64_t now) {
     if (std::exchange(under_way_, false)) handler_->OnGone(shared_from_this(), true);
     return Close();
   }
-  if (under_way_ || write_busy_) return;
+  if (under_way_ || write_busy_ || next_waits_) return;
   if (broken_) {
     if (now > read_since_ + kLingerNs) Close();
   } else if (reader_.begun()) {
     if (now > read_since_ + limits_.read_ns) {
-      Refuse(408, "the request did not come whole within " +
-                      std::to_string(limits_.read_ns / 1'000'000) + " ms");
+      Refuse(Refused(408, "the request did not come whole within " +
+                              std::to_string(limits_.read_ns / 1'000'000) + " ms"));
     }
   } else if (now > read_since_ + limits_.idle_ns) {
     Close();

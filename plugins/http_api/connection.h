@@ -1,7 +1,8 @@
 // One connection: requests in, responses out, in order, on the thread of the server's loop.
-// Invariants: at most one request of a connection is under way; what waits to be written never
-// exceeds the limit by more than one event; while a request is under way the socket is watched, so
-// that a client that leaves is noticed at once.
+// Invariants: at most one request of a connection is under way, and none begins while more than the
+// limit waits to be written; a stream beyond the limit is cut; while a request is under way the
+// socket is watched, so that a client that leaves is noticed at once, unless it has sent 16 KiB
+// ahead.
 #ifndef PLUGINS_HTTP_API_CONNECTION_H_
 #define PLUGINS_HTTP_API_CONNECTION_H_
 
@@ -40,6 +41,8 @@ class Connection;
 class Handler {
  public:
   virtual ~Handler() = default;
+  // The head of a request came and its body did not: whether it is worth waiting for.
+  virtual Refusal OnHead(Connection* from, const HttpRequest& head, uint64_t body_bytes) = 0;
   // A request came whole. The answer is given by `exchange`, now or later.
   virtual void OnRequest(const std::shared_ptr<Connection>& from, HttpRequest request,
                          std::shared_ptr<Exchange> exchange) = 0;
@@ -63,6 +66,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Of its request under way; the handler's own.
   uint64_t job = 0;
   const char* route = "none";
+  uint64_t reserved = 0;   // bytes that its body may take
+  std::string request_id;  // told with every answer
 
  private:
   class Channel;  // an Exchange
@@ -70,7 +75,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Read();
   void OnBytes(size_t got, bool ok);
   void Handle(HttpReader::State state);
-  void Refuse(int status, const std::string& why);
+  void Refuse(const Refusal& refusal);
+  void Next();
+  size_t Unread() const { return out_.size() + writing_.size() - written_; }
   void Begin(int status, std::string_view type, int64_t length, const HttpHeaders& headers);
   void Send(std::string_view bytes);
   void Write();
@@ -82,8 +89,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Handler* const handler_;
   HttpReader reader_;
   std::string out_, writing_;
+  size_t written_ = 0;  // of writing_
   bool reading_ = false, write_busy_ = false, closed_ = false;
   bool close_after_ = false;  // when all is written
+  bool next_waits_ = false;   // a request that came waits until more is written
+  bool streaming_ = false;    // what is under way is a stream
   bool broken_ = false;       // what comes is thrown away: the client still sends
   bool under_way_ = false;    // a request waits for its answer
   bool keep_alive_ = true, old_ = false, head_only_ = false, chunked_ = false;

@@ -129,7 +129,7 @@ bool Generation::AllEnded() const {
 void Generation::Begin() {
   if (began_ || !ask_.stream) return;
   began_ = true;
-  exchange_->StartEvents({{"X-Request-Id", info_.id}});
+  exchange_->StartEvents({});
 }
 
 void Generation::Ping() {
@@ -172,7 +172,7 @@ void Generation::OnPiece(size_t prompt, Piece piece, Wanted* wanted) {
   if (slot.choice.Add(std::move(piece), ask_, &delta)) wanted->enough.emplace_back(prompt, number);
   if (ask_.stream) {
     Begin();
-    Send(prompt * ask_.n + number, &slot, delta);
+    wanted->sent = Send(prompt * ask_.n + number, &slot, delta);
   }
   if (AllEnded()) Finish();
 }
@@ -188,7 +188,7 @@ void Generation::SendChunk(size_t index, const std::string& rest) {
 }
 
 // What is new of a choice, in the shape of its API.
-void Generation::Send(size_t index, Slot* slot, const Delta& delta) {
+bool Generation::Send(size_t index, Slot* slot, const Delta& delta) {
   const auto scores = [&]() -> std::string {
     if (delta.scores.empty()) return "null";
     if (ask_.style != Style::kCompletion) return Line(ChatScores(delta.scores));
@@ -223,22 +223,25 @@ void Generation::Send(size_t index, Slot* slot, const Delta& delta) {
       if (delta.ended) {
         SendChunk(index, ",\"delta\":{},\"logprobs\":null,\"finish_reason\":" + reason);
       }
-      return;
+      return first || !delta.text.empty() || !delta.calls.empty() || delta.ended;
     }
     case Style::kCompletion: {
       std::string text = delta.text;
       if (first && ask_.echo) text = EchoText(index / ask_.n) + text;
-      if (text.empty() && delta.scores.empty() && delta.ids.empty() && !delta.ended) return;
+      if (text.empty() && delta.scores.empty() && delta.ids.empty() && !delta.ended) {
+        return false;
+      }
       SendChunk(index, ",\"text\":" + Quoted(text) + ",\"logprobs\":" + scores() + ids +
                            ",\"finish_reason\":" + reason);
-      return;
+      return true;
     }
     case Style::kGenerate:
-      if (delta.text.empty() && !delta.ended) return;
+      if (delta.text.empty() && !delta.ended) return false;
       SendChunk(index, ",\"text\":" + Quoted(delta.text) +
                            (delta.ended ? ",\"finish_reason\":" + reason : std::string()));
-      return;
+      return true;
   }
+  return false;
 }
 
 std::string Generation::EchoText(size_t prompt) const {
@@ -341,8 +344,7 @@ void Generation::Finish() {
   }
   const Json usage = Usage();
   exchange_->Reply(200, "application/json", Line(body) + "\n",
-                   {{"X-Request-Id", info_.id},
-                    {"X-Cache-Tokens", Line(usage["prompt_tokens_details"]["cached_tokens"])}});
+                   {{"X-Cache-Tokens", Line(usage["prompt_tokens_details"]["cached_tokens"])}});
 }
 
 }  // namespace engine::http_api

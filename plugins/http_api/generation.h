@@ -1,6 +1,6 @@
 // One request for text on its way: pieces from the engine in, an answer or a stream out.
-// Invariant: the status is settled before the first byte goes out, by the first piece that came; a
-// stream always ends with [DONE].
+// Invariant: the status is settled before the first byte goes out: by the first piece that came, or
+// by a ping where none came for long; a stream always ends with [DONE].
 #ifndef PLUGINS_HTTP_API_GENERATION_H_
 #define PLUGINS_HTTP_API_GENERATION_H_
 
@@ -27,6 +27,7 @@ class Generation {
   Generation(Ask ask, GenerationInfo info, std::shared_ptr<Exchange> exchange);
 
   struct Wanted {
+    bool sent = false;                                // something went out
     bool cancel_all = false;                          // nothing more is needed
     std::vector<std::pair<size_t, uint32_t>> enough;  // prompt and choice that have said enough
   };
@@ -52,7 +53,7 @@ class Generation {
   };
   Slot& At(size_t prompt, uint32_t choice) { return slots_[prompt * ask_.n + choice]; }
   void Begin();
-  void Send(size_t index, Slot* slot, const Delta& delta);
+  bool Send(size_t index, Slot* slot, const Delta& delta);  // whether anything went out
   void SendChunk(size_t index, const std::string& rest);
   void Finish();
   Json Usage() const;

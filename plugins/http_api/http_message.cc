@@ -67,6 +67,8 @@ std::string_view HttpRequest::Header(std::string_view name) const {
 
 struct HttpReader::Impl {
   std::optional<http::request_parser<http::string_body>> parser;
+  HttpRequest head;
+  bool told = false;  // kHead was answered
 };
 
 HttpReader::HttpReader(uint32_t max_header, uint32_t max_body)
@@ -75,6 +77,11 @@ HttpReader::~HttpReader() = default;
 
 bool HttpReader::begun() const {
   return !buffer_.empty() || (impl_->parser.has_value() && impl_->parser->got_some());
+}
+const HttpRequest& HttpReader::head() const { return impl_->head; }
+uint64_t HttpReader::expected() const {
+  const auto length = impl_->parser->content_length();
+  return length ? *length : max_body_;
 }
 
 HttpReader::State HttpReader::Bad(int status, std::string why) {
@@ -89,86 +96,104 @@ HttpReader::State HttpReader::Feed(std::string_view bytes) {
   return Read();
 }
 
+// The head as it is now, before anything of the body could add to it; kMore: it is good.
+HttpReader::State HttpReader::TakeHead() {
+  auto& parser = *impl_->parser;
+  const auto& message = parser.get();
+  HttpRequest head;
+  head.method = std::string(View(message.method_string()));
+  head.old = message.version() == 10;
+  head.keep_alive = message.keep_alive();
+  for (const auto& field : message) {
+    head.headers.emplace_back(Lower(View(field.name_string())), std::string(View(field.value())));
+  }
+  const size_t lengths = message.count(http::field::content_length);
+  const size_t codings = message.count(http::field::transfer_encoding);
+  if (lengths > 1 || codings > 1 || (lengths != 0 && codings != 0)) {
+    return Bad(400, "the length of the body is told in two ways");
+  }
+  if (head.old && codings != 0) {
+    return Bad(400, "HTTP/1.0 has no Transfer-Encoding");
+  }
+  if (!head.old && message.count(http::field::host) != 1) {
+    return Bad(400, "one Host must be there");
+  }
+  const std::string expect = Lower(head.Header("expect"));
+  if (!expect.empty() && expect != "100-continue") {
+    return Bad(417, "only 100-continue may be expected");
+  }
+  waits_ = !expect.empty();
+  if (parser.content_length() && *parser.content_length() > max_body_) {
+    return Bad(413, "the body has " + std::to_string(*parser.content_length()) +
+                        " bytes; at most " + std::to_string(max_body_) + " are taken");
+  }
+  std::string_view target = View(message.target());
+  // A proxy's form of a target: scheme and host are left out.
+  const size_t scheme = target.find("://");
+  if (scheme != std::string_view::npos && target[0] != '/') {
+    const size_t slash = target.find('/', scheme + 3);
+    target = slash == std::string_view::npos ? "/" : target.substr(slash);
+  }
+  const size_t question = target.find('?');
+  if (question != std::string_view::npos) head.query = std::string(target.substr(question + 1));
+  // A path that cannot be one leads nowhere.
+  if (!Decode(target.substr(0, question), &head.path) || Climbs(head.path)) head.path.clear();
+  impl_->head = std::move(head);
+  return State::kMore;
+}
+
 HttpReader::State HttpReader::Read() {
   if (!impl_->parser.has_value()) {
     impl_->parser.emplace();
     impl_->parser->header_limit(max_header_);
     impl_->parser->body_limit(max_body_);
     impl_->parser->eager(true);
-    waits_ = false;
+    impl_->told = waits_ = false;
   }
   auto& parser = *impl_->parser;
+  // Line ends before a request are left out (RFC 9112, 2.2).
+  while (!parser.got_some() && buffer_.compare(0, 2, "\r\n") == 0) buffer_.erase(0, 2);
+  if (!parser.got_some() && buffer_ == "\r") return State::kMore;
   boost::beast::error_code ec;
   while (!buffer_.empty() && !parser.is_done()) {
+    // While a chunked body goes on, at least its end is to come. Beast 1.74 asserts that it has so
+    // many bytes of it in hand when it looks at it again.
+    constexpr size_t kLastChunkBytes = 5;
+    if (parser.is_header_done() && parser.chunked() && buffer_.size() < kLastChunkBytes) break;
     const bool had_header = parser.is_header_done();
     const size_t used = parser.put(boost::asio::const_buffer(buffer_.data(), buffer_.size()), ec);
     buffer_.erase(0, used);
-    if (ec == http::error::need_more) {
-      // The head is read in one piece: what waits for its end is bounded here.
-      if (!parser.is_header_done() && buffer_.size() > max_header_) {
-        return Bad(
-            431, "the head of the request has more than " + std::to_string(max_header_) + " bytes");
-      }
-      ec = {};
-      if (used == 0) break;
-    } else if (ec == http::error::body_limit) {
+    const bool more = ec == http::error::need_more;
+    if (ec == http::error::body_limit) {
       return Bad(413, "the body has more than " + std::to_string(max_body_) + " bytes");
     } else if (ec == http::error::header_limit) {
       return Bad(431,
                  "the head of the request has more than " + std::to_string(max_header_) + " bytes");
-    } else if (ec) {
+    } else if (ec && !more) {
       return Bad(400, "no HTTP request: " + ec.message());
     }
-    if (!had_header && parser.is_header_done()) {
-      const auto& head = parser.get();
-      if (head.count(http::field::content_length) > 1 ||
-          (head.count(http::field::content_length) != 0 &&
-           head.count(http::field::transfer_encoding) != 0)) {
-        return Bad(400, "the length of the body is told in two ways");
-      }
-      // RFC 9112, 6.3: where the body ends cannot be known then.
-      const size_t codings = head.count(http::field::transfer_encoding);
-      if (codings > 1 ||
-          (codings == 1 && Lower(View(head[http::field::transfer_encoding])) != "chunked")) {
-        return Bad(400, "the body's transfer coding can be chunked alone");
-      }
-      const std::string expect = Lower(View(head[http::field::expect]));
-      if (!expect.empty() && expect != "100-continue") {
-        return Bad(417, "only 100-continue may be expected");
-      }
-      waits_ = !expect.empty();
-      if (parser.content_length() && *parser.content_length() > max_body_) {
-        return Bad(413, "the body has " + std::to_string(*parser.content_length()) +
-                            " bytes; at most " + std::to_string(max_body_) + " are taken");
-      }
+    if (!had_header && parser.is_header_done() && TakeHead() == State::kBad) return State::kBad;
+    // Heads, the lines before chunks and trailers are each read in one piece: what waits for the
+    // end of one is bounded here.
+    if (more && buffer_.size() > max_header_) {
+      if (parser.is_header_done()) return Bad(400, "a chunk's line or trailer is too long");
+      return Bad(431,
+                 "the head of the request has more than " + std::to_string(max_header_) + " bytes");
     }
+    if (more && used == 0) break;
+    ec = {};
   }
   if (parser.is_done()) return State::kDone;
+  if (!parser.is_header_done()) return State::kMore;
+  if (!std::exchange(impl_->told, true)) return State::kHead;
   return std::exchange(waits_, false) ? State::kContinue : State::kMore;
 }
 
 HttpRequest HttpReader::Take() {
-  HttpRequest out;
-  auto message = impl_->parser->release();
+  HttpRequest out = std::move(impl_->head);
+  out.body = std::move(impl_->parser->get().body());
+  impl_->head = {};
   impl_->parser.reset();
-  out.method = std::string(View(message.method_string()));
-  out.old = message.version() == 10;
-  out.keep_alive = message.keep_alive();
-  for (const auto& field : message) {
-    out.headers.emplace_back(Lower(View(field.name_string())), std::string(View(field.value())));
-  }
-  std::string_view target = View(message.target());
-  // A proxy's form of a target: scheme and host are left out.
-  if (const size_t scheme = target.find("://");
-      scheme != std::string_view::npos && target[0] != '/') {
-    const size_t slash = target.find('/', scheme + 3);
-    target = slash == std::string_view::npos ? "/" : target.substr(slash);
-  }
-  const size_t question = target.find('?');
-  if (question != std::string_view::npos) out.query = std::string(target.substr(question + 1));
-  // A path that cannot be one leads nowhere.
-  if (!Decode(target.substr(0, question), &out.path) || Climbs(out.path)) out.path.clear();
-  out.body = std::move(message.body());
   return out;
 }
 

@@ -1,7 +1,8 @@
 // HTTP/1.1 requests from bytes and responses as bytes; no sockets. The reading is Boost.Beast's,
 // with limits of our own around it.
 // Invariant: a request that comes out has one meaning: its length is told in one way, its target is
-// a path without "." and ".." parts, and no header or body is larger than allowed.
+// a path without "." and ".." parts, its headers are those of its head, and neither it nor what is
+// held while it comes is larger than allowed.
 #ifndef PLUGINS_HTTP_API_HTTP_MESSAGE_H_
 #define PLUGINS_HTTP_API_HTTP_MESSAGE_H_
 
@@ -35,12 +36,19 @@ class HttpReader {
 
   enum class State {
     kMore,      // bytes are missing
+    kHead,      // head() is there and the body is not: look at it, then go on by Feed({})
     kContinue,  // the head is there and the client waits to be told to send the body
     kDone,      // take it by Take()
     kBad        // the connection cannot go on: status() and problem() say why
   };
   // Appends bytes and reads on.
   State Feed(std::string_view bytes);
+  // Appends bytes for later.
+  void Hold(std::string_view bytes) { buffer_.append(bytes); }
+  // Of the request that is being read, without its body.
+  const HttpRequest& head() const;
+  // Bytes of the body that may still come, at most.
+  uint64_t expected() const;
   // Whether anything of a request has come.
   bool begun() const;
   // Bytes that are held beyond the request.
@@ -52,6 +60,7 @@ class HttpReader {
  private:
   struct Impl;
   State Read();
+  State TakeHead();
   State Bad(int status, std::string why);
   const uint32_t max_header_, max_body_;
   std::unique_ptr<Impl> impl_;

@@ -30,42 +30,48 @@ AskLimits Server::Limits() const {
   return limits;
 }
 
-// Seconds until there will be room for whoever comes now: those who were sent away before him come
-// first, at the rate at which requests ended of late.
-double Server::RetryAfter() {
+// Seconds until there will be room for whoever comes now, at the rate at which requests ended of
+// late. `ahead`: those who were sent away before him come first, as far as they may have come
+// since.
+double Server::RetryAfter(bool ahead) {
   const uint64_t now = NowNs();
   while (!ended_ns_.empty() && ended_ns_.front() + kRateWindowNs < now) ended_ns_.pop_front();
-  refused_ahead_ += 1;
   const double window =
       ended_ns_.empty() ? 1 : std::max(0.1, static_cast<double>(now - ended_ns_.front()) * 1e-9);
   const double rate = std::max(1.0, static_cast<double>(ended_ns_.size())) / window;
-  return std::clamp(refused_ahead_ / rate, 0.05, 60.0);
+  double before = 0;
+  if (ahead) {
+    const double since = static_cast<double>(now - std::min(now, refused_ns_)) * 1e-9;
+    before =
+        std::clamp(refused_ahead_ - since * rate, 0.0, static_cast<double>(options_.max_requests));
+    refused_ahead_ = before + 1;
+    refused_ns_ = now;
+  }
+  return std::clamp((before + 1) / rate, 0.05, 60.0);
 }
 
-// Whether there is room for one more request; told before its body is read closely.
-bool Server::Admit(Incoming& in) {
+// Whether there is room for one more request; told before its body is waited for.
+Refusal Server::Admit(int key) {
   Refusal refusal;
   if (draining_.load()) {
-    refusal = Draining();
     ++figures_.rejected["draining"];
-  } else if (jobs_.size() >= options_.max_requests) {
-    refusal = Refused(429, "the server has " + std::to_string(jobs_.size()) +
+    return Draining();
+  }
+  if (jobs_.size() + tasks_ >= options_.max_requests) {
+    refusal = Refused(429, "the server has " + std::to_string(jobs_.size() + tasks_) +
                                " requests under way, as many as it takes (max_requests)");
-    refusal.retry_after = RetryAfter();
-    refusal.retry = true;
+    refusal.retry_after = RetryAfter(true);
     ++figures_.rejected["queue"];
-  } else if (options_.max_requests_per_key != 0 &&
-             by_key_[in.key] >= options_.max_requests_per_key) {
-    refusal = Refused(429, "your key has " + std::to_string(by_key_[in.key]) +
+  } else if (options_.max_requests_per_key != 0 && by_key_.count(key) != 0 &&
+             by_key_[key] >= options_.max_requests_per_key) {
+    refusal = Refused(429, "your key has " + std::to_string(by_key_[key]) +
                                " requests under way, as many as one may have "
                                "(max_requests_per_key)");
-    refusal.retry_after = RetryAfter();
-    refusal.retry = true;
+    refusal.retry_after = RetryAfter(false);
     ++figures_.rejected["key_limit"];
   }
-  if (!refusal.set()) return true;
-  in.exchange->Refuse(refusal);
-  return false;
+  refusal.retry = refusal.set();
+  return refusal;
 }
 
 bool Server::FindAdapter(const std::string& model, std::string* adapter) const {
@@ -83,7 +89,6 @@ std::string Server::Salt(int key, const std::string& salt) const {
 }
 
 void Server::Generate(Incoming& in, Style style) {
-  if (!Admit(in)) return;
   Json body;
   if (!ReadBody(in, &body)) return;
   AskRead read = ReadAsk(style, body, Limits());
@@ -92,6 +97,8 @@ void Server::Generate(Incoming& in, Style style) {
     if (!read.ask.session.empty() && !IsSessionName(read.ask.session)) {
       read.refusal = Refused(400, "X-Session-ID must be 1 to 128 letters, digits, '.', '_' or '-'",
                              "X-Session-ID");
+    } else if (!read.ask.session.empty() && !read.ask.salt.empty()) {
+      read.refusal = Refused(400, "a session shares nothing: leave cache_salt out", "cache_salt");
     }
   }
   std::string adapter;
@@ -139,23 +146,30 @@ void Server::Generate(Incoming& in, Style style) {
       DropSession(id, nullptr);
     }
   }
+  // Prompts go with their submissions; here they are needed only where they are told back.
+  std::vector<Prompt> prompts = std::move(ask.prompts);
+  ask.prompts.assign(prompts.size(), {});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    ask.prompts[i].form = prompts[i].form;
+    if (ask.echo) ask.prompts[i].text = prompts[i].text;
+  }
   const auto shared = std::make_shared<const Ask>(ask);
   job->generation = std::make_unique<Generation>(std::move(ask), std::move(info), in.exchange);
   if (jobs_.empty()) moved_ns_ = in.arrived_ns;
   jobs_[number] = job;
   ++by_key_[in.key];
   in.from->job = number;
-  for (size_t i = 0; i < shared->prompts.size(); ++i) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
     Submission s;
     s.group = next_group_++;
-    s.prompt = shared->prompts[i];
+    s.prompt = std::move(prompts[i]);
     s.ask = shared;
     s.adapter = adapter;
     s.key = keys_.needed() ? std::to_string(in.key) : "";
     s.salt = salt;
     s.arrived_ns = in.arrived_ns;
     job->groups.push_back(s.group);
-    groups_[s.group] = {job, i};
+    groups_[s.group] = {job, i, 0};
     backend_->Submit(std::move(s));
   }
 }
@@ -164,18 +178,19 @@ void Server::OnPieces(std::vector<Piece> pieces) {
   for (Piece& piece : pieces) {
     const auto at = groups_.find(piece.group);
     if (at == groups_.end()) continue;  // of a request that is over
-    const std::shared_ptr<Job> job = at->second.first;
-    const size_t prompt = at->second.second;
-    moved_ns_ = job->said_ns = std::max(piece.made_ns, moved_ns_);
+    const std::shared_ptr<Job> job = at->second.job;
+    const size_t prompt = at->second.prompt;
+    moved_ns_ = std::max(piece.made_ns, moved_ns_);
     Generation::Wanted wanted;
-    const engine_usage usage = piece.usage;
-    const bool ended = piece.finish != ENGINE_FINISH_NONE && piece.choice == 0;
-    const uint32_t finish = piece.finish;
-    job->generation->OnPiece(prompt, std::move(piece), &wanted);
-    if (ended && finish != ENGINE_FINISH_ERROR) {
-      figures_.prompt_tokens += usage.prompt_tokens;
-      figures_.cached_tokens += usage.cached_tokens;
+    if (piece.finish != ENGINE_FINISH_NONE) {
+      if (piece.choice == 0 && piece.finish != ENGINE_FINISH_ERROR) {
+        figures_.prompt_tokens += piece.usage.prompt_tokens;
+        figures_.cached_tokens += piece.usage.cached_tokens;
+      }
+      if (++at->second.ended >= piece.choices) groups_.erase(at);
     }
+    job->generation->OnPiece(prompt, std::move(piece), &wanted);
+    if (wanted.sent) job->said_ns = NowNs();
     for (const auto& [place, choice] : wanted.enough) {
       backend_->Enough(job->groups[place], choice);
     }
@@ -212,7 +227,6 @@ void Server::End(const std::shared_ptr<Job>& job, const char* reason) {
   }
   ended_ns_.push_back(NowNs());
   if (ended_ns_.size() > kRateKept) ended_ns_.pop_front();
-  refused_ahead_ = std::max(0.0, refused_ahead_ - 1);
 }
 
 }  // namespace engine::http_api

@@ -15,8 +15,8 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   size_t depth = 96;
-  size_t values = 1'000'000;
-  size_t members = 50'000;  // of one object
+  size_t values = 200'000;
+  size_t members = 10'000;  // of one object
 };
 
 // INVALID_ARGUMENT tells the byte, or the limit that was passed.

@@ -96,6 +96,7 @@ Status HttpApi::Open(Call& call) {
   o.connections.cors_origin = options.cors_origin;
   o.max_connections = options.max_connections;
   o.max_requests = options.max_requests;
+  o.max_waiting_bytes = options.max_waiting_bytes;
   o.max_requests_per_key = options.max_requests_per_key;
   o.max_answers = options.max_answers;
   o.max_prompts = options.max_prompts;
@@ -308,19 +309,26 @@ void HttpApi::Hand(Piece piece) {
 }
 
 Status HttpApi::Process(Call& call) {
+  const bool drains = ThisHost().nodes->call_phase(call.get()) != ENGINE_RUN_RUNNING;
+  if (drains) server_->SetDraining();
   const engine_event* e = event.Get(call);
   if (e != nullptr) Hand(Copy(*e, model.Get(call)));
   if (!std::exchange(said_listening_, true)) {
     std::fprintf(stderr, "listening on %s\n", loop_->address().c_str());
   }
-  std::vector<std::function<void(engine_model*)>> tasks;
-  {
-    std::lock_guard lock(mutex_);
-    tasks.swap(tasks_);
-  }
-  for (const auto& task : tasks) task(model.Get(call));
+  // One a call, so that events are not kept waiting; all of them when there will be no other call.
+  do {
+    std::function<void(engine_model*)> task;
+    {
+      std::lock_guard lock(mutex_);
+      if (tasks_.empty()) break;
+      task = std::move(tasks_.front());
+      tasks_.pop_front();
+    }
+    task(model.Get(call));
+  } while (drains);
   std::lock_guard lock(mutex_);
-  if (e == nullptr && outgoing_.empty() && tasks_.empty()) {
+  if (e == nullptr && !drains && outgoing_.empty() && tasks_.empty()) {
     return Status(ThisHost().nodes->defer(call.get(), &open_));
   }
   for (Outgoing& out : outgoing_) {

@@ -3,6 +3,7 @@
 #define PLUGINS_HTTP_API_NODE_H_
 
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <unordered_set>
@@ -17,12 +18,12 @@ namespace engine::http_api {
 // Invariant: the loop runs on one I/O thread of the host from open to close; what crosses between
 // it and the workers lies under mutex_.
 struct HttpApi : Node, Backend {
-  // Two calls: one stays open for what clients may send, and answers come in meanwhile.
+  // A call stays open for what clients may send, and answers come in meanwhile.
   ENGINE_NODE("http_api",
               "Serves over HTTP: chat completions, completions and more, as OpenAI's API has them. "
               "Gives each prompt into the graph and takes the text that comes back.",
               .emission = ENGINE_EMIT_MANY, .policies = ENGINE_POLICY_ANY,
-              .default_policy = ENGINE_POLICY_ANY, .max_in_flight = 2)
+              .default_policy = ENGINE_POLICY_ANY, .flags = ENGINE_KIND_HEARS)
   ENGINE_OPTIONS(HttpApiOptions)
   In<engine_event> event{this, {.name = "EVENT", .doc = "Text of the requests."}};
   Out<engine_text> request{this, {.name = "REQUEST", .doc = "One prompt a packet."}};
@@ -64,7 +65,7 @@ struct HttpApi : Node, Backend {
   bool loop_runs_ = false;
   engine_completion* open_ = nullptr;  // the call that waits for work
   std::vector<Outgoing> outgoing_;
-  std::vector<std::function<void(engine_model*)>> tasks_;
+  std::deque<std::function<void(engine_model*)>> tasks_;
   std::vector<Piece> pieces_;                  // on their way to the loop
   bool posted_ = false;                        // the loop will look at pieces_
   std::unordered_set<uint64_t> wants_prompt_;  // groups whose prompt is told back token by token

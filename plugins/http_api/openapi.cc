@@ -75,7 +75,7 @@ Json Message() {
   const Json part =
       Object({{"type", {{"const", "text"}}}, {"text", {{"type", "string"}}}}, {"type", "text"});
   return Object(
-      {{"role", {{"enum", {"system", "developer", "user", "tool"}}}},
+      {{"role", {{"enum", {"system", "developer", "user", "assistant", "tool"}}}},
        {"content", {{"anyOf", {{{"type", "string"}}, {{"type", "array"}, {"items", part}}}}}}},
       {"role", "content"});
 }
@@ -84,7 +84,7 @@ Json Operation(const char* about, const Json& request, Json answer, bool events)
   Json ok = {{"description", "The answer."},
              {"content", {{"application/json", {{"schema", std::move(answer)}}}}}};
   if (events) {
-    ok["content"]["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+    ok["content"]["text/event-stream"] = Json::object();  // 3.1 has no schema for events
   }
   const Json error = {{"description", "What was wrong."},
                       {"content", {{"application/json", {{"schema", Ref("Error")}}}}}};

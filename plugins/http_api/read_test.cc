@@ -65,6 +65,9 @@ Read ReadBytes(const std::string& bytes, uint32_t header = 4096, uint32_t body =
     Read read;
     for (size_t i = 0; i < bytes.size(); i += step) {
       read.state = reader.Feed(std::string_view(bytes).substr(i, step));
+      while (read.state == State::kHead || read.state == State::kContinue) {
+        read.state = reader.Feed({});
+      }
       if (read.state == State::kDone || read.state == State::kBad) break;
     }
     read.status = reader.status();
@@ -93,7 +96,8 @@ TEST(HttpReader, TakesARequestApart) {
 
 TEST(HttpReader, ChunksAndOldRequests) {
   Read read = ReadBytes(
-      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+      "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
   ASSERT_EQ(read.state, State::kDone);
   EXPECT_EQ(read.request.body, "abcde");
   read = ReadBytes("GET http://other/health HTTP/1.0\r\n\r\n");
@@ -105,22 +109,26 @@ TEST(HttpReader, ChunksAndOldRequests) {
 
 TEST(HttpReader, RequestsFollowOneAnother) {
   HttpReader reader(4096, 1000);
-  const std::string one = "POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi";
+  const std::string one = "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
   ASSERT_EQ(reader.Feed(one + one + "GET /b"), State::kDone);
   EXPECT_EQ(reader.Take().body, "hi");
   ASSERT_EQ(reader.Feed({}), State::kDone);
   EXPECT_EQ(reader.Take().body, "hi");
   EXPECT_EQ(reader.Feed({}), State::kMore);
   EXPECT_TRUE(reader.begun());
-  ASSERT_EQ(reader.Feed(" HTTP/1.1\r\n\r\n"), State::kDone);
+  ASSERT_EQ(reader.Feed(" HTTP/1.1\r\nHost: h\r\n\r\n"), State::kDone);
   EXPECT_EQ(reader.Take().path, "/b");
   EXPECT_FALSE(reader.begun());
 }
 
 TEST(HttpReader, SaysToGoOnOnce) {
   HttpReader reader(4096, 1000);
-  EXPECT_EQ(reader.Feed("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
-            State::kContinue);
+  EXPECT_EQ(reader.Feed(
+                "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
+            State::kHead);
+  EXPECT_EQ(reader.expected(), 2u);
+  EXPECT_EQ(reader.head().path, "/");
+  EXPECT_EQ(reader.Feed({}), State::kContinue);
   EXPECT_EQ(reader.Feed("a"), State::kMore);
   EXPECT_EQ(reader.Feed("b"), State::kDone);
 }
@@ -131,29 +139,49 @@ TEST(HttpReader, RefusesWhatHasTwoMeanings) {
     EXPECT_EQ(read.state, State::kBad) << bytes.substr(0, 100);
     EXPECT_EQ(read.status, status) << bytes.substr(0, 100) << ": " << read.problem;
   };
-  bad("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
-  bad("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400);
-  bad("POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n", 400);
-  bad("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400);
-  bad("POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", 413);
-  bad("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400);
-  bad("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413);
-  bad("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + std::string(1001, 'x'), 413);
-  bad("GET / HTTP/1.1\r\nX: " + std::string(5000, 'a') + "\r\n\r\n", 431);
-  bad("GET /" + std::string(5000, 'a') + " HTTP/1.1\r\n\r\n", 431);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n0\r\n\r\n",
+      400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -3\r\n\r\n", 400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n", 413);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" +
+          std::string(1001, 'x'),
+      413);
+  bad("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(5000, 'a') + "\r\n\r\n", 431);
+  bad("GET /" + std::string(5000, 'a') + " HTTP/1.1\r\nHost: h\r\n\r\n", 431);
   bad("GET / HTTP/9.9\r\n\r\n", 400);
   bad("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no HTTP at all\r\n\r\n", 400);
-  bad("GET / HTTP/1.1\r\nA B: c\r\n\r\n", 400);
-  bad("POST / HTTP/1.1\r\nExpect: miracles\r\nContent-Length: 2\r\n\r\nab", 417);
+  bad("GET / HTTP/1.1\r\nHost: h\r\nA B: c\r\n\r\n", 400);
+  bad("GET / HTTP/1.1\r\nX: y\r\n\r\n", 400);  // no Host
+  bad("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400);
+  bad("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
+  const std::string chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  bad(chunked + "5;" + std::string(8000, 'a'), 400);  // a line that does not end
+  bad(chunked + "0\r\nX: " + std::string(8000, 'a'), 400);
+  bad("POST / HTTP/1.1\r\nHost: h\r\nExpect: miracles\r\nContent-Length: 2\r\n\r\nab", 417);
+}
+
+TEST(HttpReader, TrailersAreNoHeaders) {
+  const Read read = ReadBytes(
+      "\r\n\r\nPOST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+      "Authorization: Bearer x\r\nX-Session-ID: s\r\n\r\n");
+  ASSERT_EQ(read.state, State::kDone);
+  EXPECT_EQ(read.request.body, "a");
+  EXPECT_EQ(read.request.Header("authorization"), "");
+  EXPECT_EQ(read.request.Header("x-session-id"), "");
 }
 
 TEST(HttpReader, PathsDoNotClimb) {
   for (const char* path : {"/v1/../admin", "/%2e%2e/x", "/a/./b", "/%zz", "/a%00b", "/%2"}) {
-    const Read read = ReadBytes(std::string("GET ") + path + " HTTP/1.1\r\n\r\n");
+    const Read read = ReadBytes(std::string("GET ") + path + " HTTP/1.1\r\nHost: h\r\n\r\n");
     ASSERT_EQ(read.state, State::kDone) << path;
     EXPECT_EQ(read.request.path, "") << path;
   }
-  EXPECT_EQ(ReadBytes("GET //v1//chat HTTP/1.1\r\n\r\n").request.path, "//v1//chat");
+  EXPECT_EQ(ReadBytes("GET //v1//chat HTTP/1.1\r\nHost: h\r\n\r\n").request.path, "//v1//chat");
 }
 
 TEST(HttpResponse, HeadsHoldNoForeignLineEnds) {
@@ -245,8 +273,8 @@ TEST(Ask, ReadsPromptsInAllTheirForms) {
 
 TEST(Ask, ReadsForms) {
   const auto form = [](const std::string& rest) {
-    const AskRead read = Parse(
-        Style::kChat, R"({"messages": [{"role": "user", "content": "x"}], )" + rest + "}");
+    const AskRead read =
+        Parse(Style::kChat, R"({"messages": [{"role": "user", "content": "x"}], )" + rest + "}");
     return read.refusal.set() ? "! " + read.refusal.message
                               : std::to_string(read.ask.form) + " " + read.ask.form_text;
   };
@@ -256,7 +284,8 @@ TEST(Ask, ReadsForms) {
                  "schema": {"type": "object"}}})"),
             "2 {\"type\":\"object\"}");
   EXPECT_EQ(form(R"("guided_regex": "[0-9]+")"), "3 [0-9]+");
-  EXPECT_EQ(form(R"("structured_outputs": {"json": {"type": "string"}})"), "2 {\"type\":\"string\"}");
+  EXPECT_EQ(form(R"("structured_outputs": {"json": {"type": "string"}})"),
+            "2 {\"type\":\"string\"}");
   EXPECT_THAT(form(R"("response_format": {"type": "sound"})"), HasSubstr("json_schema or regex"));
   EXPECT_THAT(form(R"("response_format": {"type": "json_schema"})"), HasSubstr("must be there"));
   EXPECT_THAT(form(R"("response_format": {"type": "json_schema", "json_schema": {"schema": 123}})"),
@@ -317,9 +346,9 @@ TEST(Ask, RefusesFields) {
       {R"("tool_choice": "sometimes")", "tool_choice", "none, auto, required"},
   };
   for (const Case& c : cases) {
-    const AskRead read = Parse(
-        Style::kChat,
-        std::string(R"({"messages": [{"role": "user", "content": "x"}], )") + c.rest + "}");
+    const AskRead read =
+        Parse(Style::kChat,
+              std::string(R"({"messages": [{"role": "user", "content": "x"}], )") + c.rest + "}");
     EXPECT_EQ(read.refusal.status, 400) << c.rest;
     EXPECT_EQ(read.refusal.param, c.param) << c.rest << read.refusal.message;
     EXPECT_THAT(read.refusal.message, HasSubstr(c.words)) << c.rest;
@@ -350,8 +379,7 @@ TEST(Ask, RefusesMessages) {
        "no JSON object"},
   };
   for (const Case& c : cases) {
-    const AskRead read =
-        Parse(Style::kChat, std::string(R"({"messages": )") + c.messages + "}");
+    const AskRead read = Parse(Style::kChat, std::string(R"({"messages": )") + c.messages + "}");
     EXPECT_EQ(read.refusal.status, 400) << c.messages;
     EXPECT_THAT(read.refusal.message, HasSubstr(c.words)) << c.messages;
   }
@@ -367,12 +395,18 @@ TEST(Ask, RefusesPrompts) {
     const char* words;
   };
   const Case cases[] = {
-      {"[]", "is empty"},          {"[[]]", "is empty"},
-      {"[-1]", "no token id"},     {"[1000]", "0 to 999"},
-      {"[1099511627776]", "no token id"}, {R"([1, "a"])", "mixed"},
-      {R"(["a", 1])", "mixed"},    {R"([[1], "a"])", "mixed"},
-      {"[1.5]", "mixed"},          {R"("")", "is empty"},
-      {"{}", "and is an object"},  {"null", "must be there"},
+      {"[]", "is empty"},
+      {"[[]]", "is empty"},
+      {"[-1]", "no token id"},
+      {"[1000]", "0 to 999"},
+      {"[1099511627776]", "no token id"},
+      {R"([1, "a"])", "mixed"},
+      {R"(["a", 1])", "mixed"},
+      {R"([[1], "a"])", "mixed"},
+      {"[1.5]", "mixed"},
+      {R"("")", "is empty"},
+      {"{}", "and is an object"},
+      {"null", "must be there"},
   };
   for (const Case& c : cases) {
     const AskRead read = Parse(Style::kCompletion, std::string(R"({"prompt": )") + c.prompt + "}");

@@ -13,6 +13,9 @@
 namespace engine::http_api {
 namespace {
 
+// Of texts that are only looked at; prompts have four or five.
+constexpr size_t kBytesPerToken = 32;
+
 std::string_view Trimmed(std::string_view text) {
   while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -79,12 +82,14 @@ bool Server::ReadBody(Incoming& in, Json* body) {
 }
 
 void Server::OnWorkerReply(Incoming& in, std::function<void(engine_model*, Json*, Refusal*)> work) {
-  if (draining_.load()) return in.exchange->Refuse(Draining());
-  backend_->OnWorker([this, exchange = in.exchange, work = std::move(work)](engine_model* m) {
+  ++tasks_;
+  backend_->OnWorker([this, exchange = in.exchange, from = std::weak_ptr<Connection>(in.from),
+                      work = std::move(work)](engine_model* m) {
     auto body = std::make_shared<Json>();
     auto refusal = std::make_shared<Refusal>();
-    work(m, body.get(), refusal.get());
-    loop_->Post([exchange, body, refusal] {
+    if (!from.expired()) work(m, body.get(), refusal.get());
+    loop_->Post([this, exchange, body, refusal] {
+      --tasks_;
       if (refusal->set()) return exchange->Refuse(*refusal);
       exchange->Reply(200, *body);
     });
@@ -192,8 +197,10 @@ void Server::Tokenize(Incoming& in) {
   Fields fields(body, &refusal);
   std::string text;
   bool special = true, parse = true;
-  fields.Text("content", SIZE_MAX, &text);
-  fields.Text("prompt", SIZE_MAX, &text);
+  // More than any prompt of the model could be; it is worked on between two tokens of others.
+  const size_t most = static_cast<size_t>(facts_.context) * kBytesPerToken;
+  fields.Text("content", most, &text);
+  fields.Text("prompt", most, &text);
   fields.Flag("add_special_tokens", &special);
   fields.Flag("add_special", &special);
   fields.Flag("parse_special", &parse);
@@ -202,6 +209,9 @@ void Server::Tokenize(Incoming& in) {
     ReadMessages(*given, facts_.template_has_tools, Json::array(), &messages, &refusal);
   } else if (fields.Find("content") == nullptr && fields.Find("prompt") == nullptr) {
     fields.Fail("prompt", "must be there: the text to turn into tokens");
+  }
+  if (messages.is_array() && in.request.body.size() > most) {
+    fields.Fail("messages", "have more than ", most, " bytes");
   }
   if (refusal.set()) return in.exchange->Refuse(refusal);
   const int64_t context = facts_.context;
@@ -237,7 +247,12 @@ void Server::Detokenize(Incoming& in) {
   if (list == nullptr || !list->is_array()) {
     fields.Fail("tokens", "must be there: a list of token ids");
   } else {
+    if (static_cast<int64_t>(list->size()) > facts_.context) {
+      fields.Fail("tokens", "holds ", list->size(), " ids; at most ", facts_.context,
+                  " are taken, as many as the context");
+    }
     for (const Json& item : *list) {
+      if (!fields.ok()) break;
       int64_t id = 0;
       if (!Fields::ToWhole(item, &id) || id < 0 || id >= facts_.vocab) {
         fields.Fail("tokens", "holds ", Line(item), ", which is no token id of the model (0 to ",
@@ -269,6 +284,10 @@ void Server::ApplyTemplate(Incoming& in) {
   Refusal refusal;
   const ToolsRead tools = ReadTools(body, &refusal);
   Json messages;
+  const size_t most = static_cast<size_t>(facts_.context) * kBytesPerToken;
+  if (in.request.body.size() > most) {
+    refusal = Refused(413, "messages may have " + std::to_string(most) + " bytes here");
+  }
   if (!refusal.set()) {
     ReadMessages(body.contains("messages") ? body["messages"] : Json(), facts_.template_has_tools,
                  tools.offered, &messages, &refusal);
@@ -318,10 +337,7 @@ void Server::DeleteSession(Incoming& in) {
 }
 
 void Server::DropSession(const SessionId& id, std::shared_ptr<Exchange> exchange) {
-  if (draining_.load()) {
-    if (exchange != nullptr) exchange->Refuse(Draining());
-    return;
-  }
+  if (draining_.load()) return;  // all of them go with the process
   const std::string name = id.name, salt = Salt(id.key, "");
   backend_->OnWorker([this, name, salt, exchange](engine_model* m) {
     uint64_t tokens = 0;

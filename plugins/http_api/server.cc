@@ -1,5 +1,6 @@
 #include "server.h"
 
+#include <algorithm>
 #include <random>
 
 #include "engine/util.hpp"
@@ -21,26 +22,26 @@ Server::Server(Loop* loop, Backend* backend, const ServerOptions& options, Keys 
 
 const std::vector<Server::Route>& Server::Routes() {
   static const std::vector<Route> routes = {
-      {"GET", "/", false, &Server::Page},
-      {"GET", "/health", true, &Server::Health},
-      {"GET", "/v1/health", true, &Server::Health},
-      {"GET", "/livez", true, &Server::Live},
-      {"GET", "/readyz", true, &Server::Ready},
-      {"GET", "/metrics", false, &Server::Metrics},
-      {"GET", "/version", false, &Server::Version},
-      {"GET", "/props", false, &Server::Props},
-      {"GET", "/openapi.json", false, &Server::OpenApi},
-      {"GET", "/v1/models", false, &Server::ListModels},
-      {"GET", "/v1/models/", false, &Server::OneModel},
-      {"POST", "/v1/chat/completions", false, &Server::Chat},
-      {"POST", "/v1/completions", false, &Server::Complete},
-      {"POST", "/v1/embeddings", false, &Server::Embeddings},
-      {"POST", "/tokenize", false, &Server::Tokenize},
-      {"POST", "/detokenize", false, &Server::Detokenize},
-      {"POST", "/apply-template", false, &Server::ApplyTemplate},
-      {"POST", "/api/v1/model/generate", false, &Server::GenerateText},
-      {"GET", "/api/v1/sessions/", false, &Server::GetSession},
-      {"DELETE", "/api/v1/sessions/", false, &Server::DeleteSession},
+      {"GET", "/", false, false, &Server::Page},
+      {"GET", "/health", true, false, &Server::Health},
+      {"GET", "/v1/health", true, false, &Server::Health},
+      {"GET", "/livez", true, false, &Server::Live},
+      {"GET", "/readyz", true, false, &Server::Ready},
+      {"GET", "/metrics", false, false, &Server::Metrics},
+      {"GET", "/version", false, false, &Server::Version},
+      {"GET", "/props", false, false, &Server::Props},
+      {"GET", "/openapi.json", false, false, &Server::OpenApi},
+      {"GET", "/v1/models", false, false, &Server::ListModels},
+      {"GET", "/v1/models/", false, false, &Server::OneModel},
+      {"POST", "/v1/chat/completions", false, true, &Server::Chat},
+      {"POST", "/v1/completions", false, true, &Server::Complete},
+      {"POST", "/v1/embeddings", false, false, &Server::Embeddings},
+      {"POST", "/tokenize", false, true, &Server::Tokenize},
+      {"POST", "/detokenize", false, true, &Server::Detokenize},
+      {"POST", "/apply-template", false, true, &Server::ApplyTemplate},
+      {"POST", "/api/v1/model/generate", false, true, &Server::GenerateText},
+      {"GET", "/api/v1/sessions/", false, true, &Server::GetSession},
+      {"DELETE", "/api/v1/sessions/", false, true, &Server::DeleteSession},
   };
   return routes;
 }
@@ -55,59 +56,111 @@ void Server::Accept(std::unique_ptr<Socket> socket) {
   made->Start();
 }
 
-void Server::OnRequest(const std::shared_ptr<Connection>& from, HttpRequest request,
-                       std::shared_ptr<Exchange> exchange) {
+// A name for the request: the client's own, where it can stand in a header, or one made here.
+void Server::Begin(Connection* from, const HttpRequest& head) {
+  constexpr size_t kMostName = 128;
   from->job = 0;
   from->route = "none";
-  const std::string method = request.method == "HEAD" ? "GET" : request.method;
-  const Route* found = nullptr;
-  std::string allowed;
+  const std::string_view given = head.Header("x-request-id");
+  const bool good =
+      !given.empty() && given.size() <= kMostName &&
+      std::all_of(given.begin(), given.end(), [](char c) { return c > ' ' && c <= '~'; });
+  from->request_id = good ? std::string(given) : instance_ + "-" + std::to_string(next_request_++);
+}
+
+// Whether a page of that origin may ask: none but our own does, unless the option says so.
+bool Server::OriginFits(const HttpRequest& head) const {
+  const std::string_view origin = head.Header("origin");
+  const std::string& allowed = options_.connections.cors_origin;
+  if (origin.empty() || allowed == "*" || origin == allowed) return true;
+  const size_t host = origin.find("://");
+  return host != std::string_view::npos && origin.substr(host + 3) == head.Header("host");
+}
+
+Server::Judged Server::Judge(const HttpRequest& head) {
+  Judged judged;
+  const std::string method = head.method == "HEAD" ? "GET" : head.method;
   for (const Route& route : Routes()) {
     const std::string_view path = route.path;
     const bool takes_rest = path.size() > 1 && path.back() == '/';
-    const bool fits = takes_rest ? request.path.size() > path.size() &&
-                                       std::string_view(request.path).substr(0, path.size()) == path
-                                 : request.path == path;
+    const bool fits = takes_rest ? head.path.size() > path.size() &&
+                                       std::string_view(head.path).substr(0, path.size()) == path
+                                 : head.path == path;
     if (!fits) continue;
-    allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
-    if (std::string_view(route.method) == "GET") allowed += ", HEAD";
-    if (route.method == method) found = &route;
+    judged.allowed += (judged.allowed.empty() ? "" : ", ") + std::string(route.method);
+    if (std::string_view(route.method) == "GET") judged.allowed += ", HEAD";
+    if (route.method == method) judged.route = &route;
   }
-  Incoming in{from, request, std::move(exchange), 0, {}, NowNs()};
-  if (found != nullptr) from->route = found->path;
   // A page of another origin asks first, and brings no key then.
-  if (request.method == "OPTIONS" && !allowed.empty()) {
-    HttpHeaders headers = {{"Allow", allowed + ", OPTIONS"}};
+  if (head.method == "OPTIONS" && !judged.allowed.empty()) return judged;
+  if (judged.route == nullptr || !judged.route->open) {
+    judged.key = keys_.Find(head.Header("authorization"), head.Header("x-api-key"));
+    if (judged.key < 0) {
+      ++figures_.rejected["key"];
+      judged.refusal = Refused(401, "a key is needed: send it as \"Authorization: Bearer KEY\"");
+      return judged;
+    }
+  }
+  if (judged.route == nullptr) {
+    judged.refusal = judged.allowed.empty()
+                         ? Refused(404, "there is nothing here; /openapi.json tells what there is")
+                         : Refused(405, "this path takes " + judged.allowed + ", not " +
+                                            head.method.substr(0, 32));
+    return judged;
+  }
+  if (method != "GET" && !OriginFits(head)) {
+    judged.refusal = Refused(403, "pages of other origins may not ask here (cors_origin)");
+    return judged;
+  }
+  if (judged.route->works) judged.refusal = Admit(judged.key);
+  return judged;
+}
+
+Refusal Server::OnHead(Connection* from, const HttpRequest& head, uint64_t body_bytes) {
+  Begin(from, head);
+  Judged judged = Judge(head);
+  if (judged.refusal.set()) return std::move(judged.refusal);
+  // Of bodies that are on their way, all together.
+  if (reserved_ + body_bytes > options_.max_waiting_bytes) {
+    ++figures_.rejected["bodies"];
+    Refusal refusal = Refused(503, "too many bodies are on their way (max_waiting_bytes)");
+    refusal.retry = true;
+    refusal.retry_after = 1;
+    return refusal;
+  }
+  from->reserved = body_bytes;
+  reserved_ += body_bytes;
+  return {};
+}
+
+void Server::OnRequest(const std::shared_ptr<Connection>& from, HttpRequest request,
+                       std::shared_ptr<Exchange> exchange) {
+  reserved_ -= std::exchange(from->reserved, 0);
+  Begin(from.get(), request);
+  Judged judged = Judge(request);
+  if (request.method == "OPTIONS" && !judged.allowed.empty()) {
+    HttpHeaders headers = {{"Allow", judged.allowed + ", OPTIONS"}};
     if (!options_.connections.cors_origin.empty()) {
-      headers.emplace_back("Access-Control-Allow-Methods", allowed);
+      headers.emplace_back("Access-Control-Allow-Methods", judged.allowed);
       headers.emplace_back("Access-Control-Allow-Headers",
                            "Authorization, Content-Type, X-Api-Key, X-Request-Id, X-Session-ID");
       headers.emplace_back("Access-Control-Max-Age", "600");
     }
-    return in.exchange->Reply(204, "", "", headers);
+    return exchange->Reply(204, "", "", headers);
   }
-  if (found == nullptr || !found->open) {
-    in.key = keys_.Find(request.Header("authorization"), request.Header("x-api-key"));
-    if (in.key < 0) {
-      ++figures_.rejected["key"];
-      Refusal refusal = Refused(401, "a key is needed: send it as \"Authorization: Bearer KEY\"");
-      const char* scheme = request.path == "/" ? "Basic realm=\"engine\"" : "Bearer";
-      return in.exchange->Reply(401, ToJson(refusal), {{"WWW-Authenticate", scheme}});
-    }
+  if (judged.route != nullptr) from->route = judged.route->path;
+  if (judged.refusal.status == 401) {
+    const char* scheme = request.path == "/" ? "Basic realm=\"engine\"" : "Bearer";
+    return exchange->Reply(401, ToJson(judged.refusal), {{"WWW-Authenticate", scheme}});
   }
-  if (found == nullptr && !allowed.empty()) {
-    return in.exchange->Reply(405,
-                              ToJson(Refused(405, "this path takes " + allowed + ", not " +
-                                                      request.method.substr(0, 32))),
-                              {{"Allow", allowed + ", OPTIONS"}});
+  if (judged.refusal.status == 405) {
+    return exchange->Reply(405, ToJson(judged.refusal), {{"Allow", judged.allowed + ", OPTIONS"}});
   }
-  if (found == nullptr) {
-    return in.exchange->Refuse(
-        Refused(404, "there is nothing here; /openapi.json tells what there is"));
-  }
-  const std::string_view path = found->path;
+  if (judged.refusal.set()) return exchange->Refuse(judged.refusal);
+  Incoming in{from, request, std::move(exchange), judged.key, {}, NowNs()};
+  const std::string_view path = judged.route->path;
   if (path.size() > 1 && path.back() == '/') in.rest = request.path.substr(path.size());
-  (this->*found->run)(in);
+  (this->*judged.route->run)(in);
 }
 
 void Server::OnGone(const std::shared_ptr<Connection>& from, bool slow) {
@@ -120,7 +173,10 @@ void Server::OnGone(const std::shared_ptr<Connection>& from, bool slow) {
   End(job, "abort");
 }
 
-void Server::OnClosed(const std::shared_ptr<Connection>& from) { connections_.erase(from); }
+void Server::OnClosed(const std::shared_ptr<Connection>& from) {
+  reserved_ -= std::exchange(from->reserved, 0);
+  connections_.erase(from);
+}
 
 void Server::OnStatus(const Connection& from, int status) {
   ++figures_.responses[{from.route, status}];
@@ -134,7 +190,9 @@ void Server::Tick(uint64_t now) {
     if (draining_.load()) connection->CloseWhenIdle();
   }
   if (options_.ping_ns != 0) {
-    for (const auto& [number, job] : jobs_) {
+    // A ping may be what cuts a slow reader, whose job then leaves.
+    const auto jobs = jobs_;
+    for (const auto& [number, job] : jobs) {
       if (now < job->said_ns + options_.ping_ns) continue;
       job->said_ns = now;
       job->generation->Ping();

@@ -1,4 +1,5 @@
-// Routes, limits and the requests under way. Everything runs on the loop's thread but what is
+// Routes, limits and the requests under way. What a client may be refused for is told by the head
+// of its request, before its body is waited for. Everything runs on the loop's thread but what is
 // tagged. Invariant: a request for text is in `jobs_` from its admission until its answer has
 // ended, failed or its client has gone; each of its prompts has one group, which leaves `groups_`
 // with it.
@@ -58,6 +59,7 @@ struct ServerOptions {
   ConnectionLimits connections;
   uint32_t max_connections = 0, max_requests = 0, max_requests_per_key = 0;
   uint32_t max_answers = 0, max_prompts = 0;
+  uint64_t max_waiting_bytes = 0;
   uint64_t ping_ns = 0, stall_ns = 0, session_ns = 0;
   bool page = true, vllm_metrics = false;
 };
@@ -76,6 +78,7 @@ class Server : public Handler {
   size_t open() const { return connections_.size(); }
   bool quiet() const { return jobs_.empty() && connections_.empty(); }
 
+  Refusal OnHead(Connection* from, const HttpRequest& head, uint64_t body_bytes) override;
   void OnRequest(const std::shared_ptr<Connection>& from, HttpRequest request,
                  std::shared_ptr<Exchange> exchange) override;
   void OnGone(const std::shared_ptr<Connection>& from, bool slow) override;
@@ -92,6 +95,11 @@ class Server : public Handler {
     std::weak_ptr<Connection> connection;
     uint64_t said_ns = 0;  // when something was last sent
   };
+  struct Group {
+    std::shared_ptr<Job> job;
+    size_t prompt = 0;   // its place in the job
+    uint32_t ended = 0;  // answers
+  };
   // A request as routes see it.
   struct Incoming {
     const std::shared_ptr<Connection>& from;
@@ -105,9 +113,20 @@ class Server : public Handler {
     const char* method;
     const char* path;  // one that ends in '/' takes what follows as `rest`
     bool open;         // needs no key
+    bool works;        // takes the engine's time: within the limits on requests
     void (Server::*run)(Incoming& in);
   };
   static const std::vector<Route>& Routes();
+  // What a head leads to; a refusal where it leads nowhere, or may not.
+  struct Judged {
+    const Route* route = nullptr;
+    int key = 0;
+    std::string allowed;  // methods of the path
+    Refusal refusal;
+  };
+  Judged Judge(const HttpRequest& head);
+  void Begin(Connection* from, const HttpRequest& head);
+  bool OriginFits(const HttpRequest& head) const;
 
   // routes.cc
   void Page(Incoming& in);
@@ -137,12 +156,12 @@ class Server : public Handler {
   void Complete(Incoming& in) { Generate(in, Style::kCompletion); }
   void GenerateText(Incoming& in) { Generate(in, Style::kGenerate); }
   void Generate(Incoming& in, Style style);
-  bool Admit(Incoming& in);
+  Refusal Admit(int key);
   bool FindAdapter(const std::string& model, std::string* adapter) const;
   void End(const std::shared_ptr<Job>& job, const char* reason);
   void Abandon(const std::shared_ptr<Job>& job);
   std::string Salt(int key, const std::string& salt) const;
-  double RetryAfter();
+  double RetryAfter(bool ahead);
   AskLimits Limits() const;
 
   Loop* const loop_;
@@ -154,14 +173,19 @@ class Server : public Handler {
   Sessions sessions_;
   std::atomic<bool> draining_{false};
   std::unordered_set<std::shared_ptr<Connection>> connections_;
-  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;                       // by number
-  std::unordered_map<uint64_t, std::pair<std::shared_ptr<Job>, size_t>> groups_;  // prompt's place
+  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;  // by number
+  std::unordered_map<uint64_t, Group> groups_;               // those that have not ended
+  uint32_t tasks_ = 0;                                       // on their way to a worker and back
+  uint64_t reserved_ = 0;  // bytes of bodies that are on their way
+  uint64_t next_request_ = 1;
   std::map<int, uint32_t> by_key_;  // requests under way
   uint64_t next_group_ = 1, next_job_ = 1;
   uint64_t moved_ns_ = 0;          // when a token last came, or work began
   std::deque<uint64_t> ended_ns_;  // of late, for the rate
-  double refused_ahead_ = 0;       // who was told to come again, before whoever comes now
-  std::string instance_;           // begins ids, so that two servers' differ
+  // Who was told to come again before whoever comes now, and when that was.
+  double refused_ahead_ = 0;
+  uint64_t refused_ns_ = 0;
+  std::string instance_;  // begins ids, so that two servers' differ
 };
 
 }  // namespace engine::http_api

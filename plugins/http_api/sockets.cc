@@ -9,6 +9,8 @@
 #include <boost/asio/write.hpp>
 #include <chrono>
 
+#include "engine/host.hpp"
+
 namespace engine::http_api {
 
 namespace asio = boost::asio;
@@ -195,7 +197,15 @@ void Loop::Run(std::function<void(std::unique_ptr<Socket>)> accepted, uint64_t t
   impl_->tick_ns = tick_ns;
   impl_->Accept();
   impl_->Tick();
-  impl_->context.run();
+  for (;;) {
+    try {
+      impl_->context.run();
+      break;
+    } catch (const std::exception& e) {
+      // Memory ran out, most likely: whatever it was for ends, and the rest goes on.
+      Log(ENGINE_LOG_ERROR, "http_api", "input and output failed: ", e.what());
+    }
+  }
   ErrorCode ignored;
   impl_->acceptor.close(ignored);
 }

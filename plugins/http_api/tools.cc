@@ -65,7 +65,9 @@ bool ReadCalls(const Json& calls, const std::string& where, bool template_has_to
     return Fail(refusal, where, "'" + where + "' must be a list, and is " + TypeName(calls));
   }
   std::string text;
-  for (const Json& call : calls) {
+  Json parsed = calls;  // with arguments as templates take them
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const Json& call = calls[i];
     const bool good =
         call.is_object() && call.contains("function") && call["function"].is_object() &&
         call["function"].contains("name") && call["function"]["name"].is_string() &&
@@ -83,11 +85,12 @@ bool ReadCalls(const Json& calls, const std::string& where, bool template_has_to
     if (!status.ok() || !arguments.is_object()) {
       return Fail(refusal, where, "'" + where + "' holds arguments that are no JSON object");
     }
+    parsed[i]["function"]["arguments"] = arguments;
     if (!text.empty()) text += "\n";
     text += CallText(function["name"].get<std::string>(), Line(arguments));
   }
   if (template_has_tools) {
-    (*message)["tool_calls"] = calls;
+    (*message)["tool_calls"] = std::move(parsed);
     return true;
   }
   std::string& content = (*message)["content"].get_ref<std::string&>();

@@ -159,8 +159,7 @@ Status Tokenize::Fits(const engine_model* m, size_t bytes) {
       if (status.ok()) longest_ = std::max(longest_, piece.size);
     }
   }
-  // Normalization composes up to four bytes into one.
-  const size_t most = static_cast<size_t>(info.context) * longest_ * 4;
+  const size_t most = static_cast<size_t>(info.context) * longest_;
   if (bytes <= most) return Status();
   return Error(ENGINE_OUT_OF_RANGE, "the prompt has ", bytes, " bytes, which are more than ",
                info.context, " tokens; the context of the model holds ", info.context,

@@ -122,6 +122,8 @@ struct SerialBatcher : Node {
   std::mutex mutex_;  // guards all below: the batcher that it stands in for is entered by two
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::unique_ptr<Sequence> current_;
+  static constexpr size_t kCancelsKept = 1024;
+  std::deque<uint64_t> cancelled_early_;  // groups whose cancel came before their prompt
   const engine_kv_pool* pool_ = nullptr;  // of the current answer
 };
 

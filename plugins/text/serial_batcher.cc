@@ -215,6 +215,12 @@ Status SerialBatcher::TakeIn(Call& call, const engine_packet* packet) {
   const engine_request all = r != nullptr ? Known(*r) : Sized<engine_request>();
   if (all.sampling != nullptr) first.sampling = Known(*all.sampling);
   Status wrong;
+  if (const auto early = std::find(cancelled_early_.begin(), cancelled_early_.end(), first.group);
+      early != cancelled_early_.end()) {
+    cancelled_early_.erase(early);
+    return EmitToken(call, first, {}, ENGINE_FINISH_CANCELLED,
+                     Error(ENGINE_CANCELLED, "the request was cancelled before it began"));
+  }
   if (all.form != ENGINE_FORM_FREE && first.sampling.guide == nullptr) {
     wrong = Error(ENGINE_FAILED_PRECONDITION,
                   "the request asks for a form of its answer, and nothing in this pipeline keeps "
@@ -251,6 +257,14 @@ Status SerialBatcher::Process(Call& call) {
         answer->cancelled = true;
       }
     };
+    const auto there = [&](const auto& answer) {
+      return answer != nullptr && answer->group == how.group;
+    };
+    if (!there(current_) && std::none_of(waiting_.begin(), waiting_.end(), there) &&
+        how.how == ENGINE_CANCEL_ABANDON) {
+      cancelled_early_.push_back(how.group);  // its prompt may still be on its way
+      if (cancelled_early_.size() > kCancelsKept) cancelled_early_.pop_front();
+    }
     for (const auto& answer : waiting_) mark(answer.get());
     mark(current_.get());
     return Status();

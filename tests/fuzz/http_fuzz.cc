@@ -23,12 +23,16 @@ std::string ReadAll(std::string_view bytes, size_t step) {
   HttpReader::State state = HttpReader::State::kMore;
   for (size_t i = 0; i < bytes.size(); i += step) {
     state = reader.Feed(bytes.substr(i, step));
+    while (state == HttpReader::State::kHead || state == HttpReader::State::kContinue) {
+      state = reader.Feed({});
+    }
     while (state == HttpReader::State::kDone) {
       const HttpRequest r = reader.Take();
       Check(r.path.empty() || r.path.find("/../") == std::string::npos);
       Check(r.body.size() <= 4096);
       told += r.method + " " + r.path + " " + r.body + "\n";
-      state = reader.Feed({});
+      do state = reader.Feed({});
+      while (state == HttpReader::State::kHead || state == HttpReader::State::kContinue);
     }
     if (state == HttpReader::State::kBad) break;
   }

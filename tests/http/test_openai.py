@@ -47,12 +47,12 @@ class OpenAiTest(unittest.TestCase):
 
     def test_stream_helper(self):
         with self.client.chat.completions.stream(model=self.model, messages=HELLO, temperature=0,
-                                                 max_tokens=12) as stream:
+                                                 max_tokens=100) as stream:
             for _ in stream:
                 pass
             final = stream.get_final_completion()
         self.assertEqual(final.choices[0].message.content,
-                         self.server.chat("Say hello.", max_tokens=12))
+                         self.server.chat("Say hello.", max_tokens=100))
 
     def test_completions(self):
         answer = self.client.completions.create(model=self.model, prompt=["One", "Two"], max_tokens=3,

@@ -68,7 +68,12 @@ typedef struct engine_slot_desc {
 typedef enum engine_kind_flags {
   /* Of a node that emits MANY and admits several calls: what one call emits does not wait for calls
    * that began before it. */
-  ENGINE_KIND_UNORDERED = 1
+  ENGINE_KIND_UNORDERED = 1,
+  /* Of a source with feedback that emits MANY under ANY: what comes back to it is taken while a call
+   * without input is open, which does not count for max_in_flight, and while there is no room to
+   * begin more work. What such calls emit waits inside the node, whatever it is. In a drain it is
+   * called without input once more, for what it has left. */
+  ENGINE_KIND_HEARS = 2
 } engine_kind_flags;
 #endif
 
@@ -202,6 +207,7 @@ typedef struct engine_nodes_host {
   /* [any] Before completion_done: what the run waits for while it waits for this completion. A
    * source that keeps one open asks now and then. */
   uint32_t (*completion_phase)(const engine_completion* completion); /* engine_run_phase */
+  uint32_t (*call_phase)(engine_call* call); /* the same, in the call itself */
 #endif
 } engine_nodes_host;
 

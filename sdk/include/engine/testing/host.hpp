@@ -395,6 +395,11 @@ class TestHost {
         return call == nullptr || call->cancelled.load() ? uint32_t{ENGINE_RUN_CANCELLED}
                                                          : uint32_t{ENGINE_RUN_RUNNING};
       },
+      [](engine_call* c) -> uint32_t {
+        const TestCall* call = Valid(c, "call_phase");
+        return call == nullptr || call->cancelled.load() ? uint32_t{ENGINE_RUN_CANCELLED}
+                                                         : uint32_t{ENGINE_RUN_RUNNING};
+      },
 #endif
     };
     return &table;
