@@ -109,8 +109,12 @@ HttpReader::State HttpReader::TakeHead() {
   }
   const size_t lengths = message.count(http::field::content_length);
   const size_t codings = message.count(http::field::transfer_encoding);
-  if (lengths > 1 || codings > 1 || (lengths != 0 && codings != 0)) {
+  if (lengths > 1 || (lengths != 0 && codings != 0)) {
     return Bad(400, "the length of the body is told in two ways");
+  }
+  // RFC 9112, 6.3: where the body ends cannot be known else.
+  if (codings > 1 || (codings == 1 && Lower(head.Header("transfer-encoding")) != "chunked")) {
+    return Bad(400, "the body's transfer coding can be chunked alone");
   }
   if (head.old && codings != 0) {
     return Bad(400, "HTTP/1.0 has no Transfer-Encoding");
@@ -147,7 +151,8 @@ HttpReader::State HttpReader::Read() {
     impl_->parser.emplace();
     impl_->parser->header_limit(max_header_);
     impl_->parser->body_limit(max_body_);
-    impl_->parser->eager(true);
+    // First the head alone, so that nothing of a trailer is in it.
+    impl_->parser->eager(false);
     impl_->told = waits_ = false;
   }
   auto& parser = *impl_->parser;
@@ -156,10 +161,13 @@ HttpReader::State HttpReader::Read() {
   if (!parser.got_some() && buffer_ == "\r") return State::kMore;
   boost::beast::error_code ec;
   while (!buffer_.empty() && !parser.is_done()) {
-    // While a chunked body goes on, at least its end is to come. Beast 1.74 asserts that it has so
-    // many bytes of it in hand when it looks at it again.
+    // Beast 1.74 asserts that it has five bytes of a last chunk in hand when it looks at one again,
+    // and there are no fewer.
     constexpr size_t kLastChunkBytes = 5;
-    if (parser.is_header_done() && parser.chunked() && buffer_.size() < kLastChunkBytes) break;
+    if (parser.is_header_done() && parser.chunked() && buffer_.size() < kLastChunkBytes &&
+        buffer_.find_first_not_of("0\r\n") == std::string::npos) {
+      break;
+    }
     const bool had_header = parser.is_header_done();
     const size_t used = parser.put(boost::asio::const_buffer(buffer_.data(), buffer_.size()), ec);
     buffer_.erase(0, used);
@@ -172,7 +180,10 @@ HttpReader::State HttpReader::Read() {
     } else if (ec && !more) {
       return Bad(400, "no HTTP request: " + ec.message());
     }
-    if (!had_header && parser.is_header_done() && TakeHead() == State::kBad) return State::kBad;
+    if (!had_header && parser.is_header_done()) {
+      if (TakeHead() == State::kBad) return State::kBad;
+      parser.eager(true);
+    }
     // Heads, the lines before chunks and trailers are each read in one piece: what waits for the
     // end of one is bounded here.
     if (more && buffer_.size() > max_header_) {

@@ -286,7 +286,7 @@ void Server::ApplyTemplate(Incoming& in) {
   Json messages;
   const size_t most = static_cast<size_t>(facts_.context) * kBytesPerToken;
   if (in.request.body.size() > most) {
-    refusal = Refused(413, "messages may have " + std::to_string(most) + " bytes here");
+    refusal = Refused(400, "messages may have " + std::to_string(most) + " bytes here");
   }
   if (!refusal.set()) {
     ReadMessages(body.contains("messages") ? body["messages"] : Json(), facts_.template_has_tools,

@@ -45,8 +45,10 @@ class ChatTest(unittest.TestCase):
     def test_ids_are_unique_and_told_in_a_header(self):
         answers = [self.server.post(PATH, body(max_tokens=1)) for _ in range(2)]
         self.assertNotEqual(answers[0].json()["id"], answers[1].json()["id"])
+        self.assertNotEqual(answers[0].headers["X-Request-Id"], answers[1].headers["X-Request-Id"])
+        own = self.server.post(PATH, body(max_tokens=1), {"X-Request-Id": "my-own_1"})
+        self.assertEqual(own.headers["X-Request-Id"], "my-own_1")
         for answer in answers:
-            self.assertEqual(answer.headers["X-Request-Id"], answer.json()["id"])
             cached = answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
             self.assertEqual(answer.headers["X-Cache-Tokens"], str(cached))
         self.assertGreater(cached, 0)

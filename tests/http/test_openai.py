@@ -34,7 +34,7 @@ class OpenAiTest(unittest.TestCase):
                          self.server.chat("Say hello.", max_tokens=12))
         self.assertEqual(answer.usage.completion_tokens, 12)
         self.assertEqual(len(answer.choices[0].logprobs.content), 12)
-        self.assertEqual(answer._request_id, answer.id)
+        self.assertTrue(answer._request_id)
 
     def test_stream(self):
         text, usage = "", None
