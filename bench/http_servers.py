@@ -30,6 +30,7 @@ parser.add_argument("--figures", default="plain,prefix,sessions,start,memory,tho
 parser.add_argument("--streams", default="16,32,64")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--waves", type=int, default=10)
+parser.add_argument("--distinct", type=int, default=1000, help="other prompts, for memory")
 parser.add_argument("--set", action="append", default=[], help="handed to the engine")
 args = parser.parse_args()
 figures = args.figures.split(",")
@@ -230,13 +231,15 @@ if "memory" in figures:
     memory = {}
     for make in [engine] + ([lambda: llama(64, 18390)] if args.llama else []):
         server = make()
-        for load in (["--streams", "16,32,64", "--waves", 2], ["--mode", "prefix", "--streams", 16, "--waves", 2],
-                     ["--mode", "sessions", "--streams", 8],
-                     ["--mode", "distinct", "--streams", 32, "--requests", 500, "--out", 32],
-                     ["--mode", "distinct", "--streams", 32, "--requests", 500, "--out", 32, "--seed", 2]):
+        half = ["--mode", "distinct", "--streams", 32, "--requests", args.distinct // 2, "--out", 16]
+        for load in (["--streams", "16,32,64", "--waves", 1],
+                     ["--mode", "prefix", "--streams", 16, "--waves", 1],
+                     ["--mode", "sessions", "--streams", 8], half, [*half, "--seed", 2]):
             for line in server.run(*load):
-                memory.setdefault(server.name, []).append([line["mode"], line["streams"], line["rss_mib"], line["peak_mib"]])
-                print("memory", server.name, line["mode"], line["streams"], round(line["rss_mib"]), "MiB", flush=True)
+                memory.setdefault(server.name, []).append(
+                    [line["mode"], line["streams"], line["rss_mib"], line["peak_mib"]])
+                print("memory", server.name, line["mode"], line["streams"],
+                      round(line["rss_mib"]), "MiB", flush=True)
         server.end()
     results["memory"] = memory
     keep()

@@ -244,7 +244,10 @@ int RunCommand(const RunArgs& args) {
     if (i != 0 || status.message() != report.failures[0].message()) PrintStatus(report.failures[i]);
   }
   if (!status.ok()) PrintStatus(status);
-  if (g_signals.load() != 0) return kInterrupted;
+  // What serves until it is told to stop has done all of it when it has drained.
+  const bool serves = std::any_of(plan.nodes.begin(), plan.nodes.end(),
+                                  [](const graph::PlanNode& n) { return n.runs->hears; });
+  if (g_signals.load() != 0 && !(serves && status.ok())) return kInterrupted;
   return status.ok() ? kOk : kFailed;
 }
 

@@ -313,6 +313,17 @@ TEST(Generation, ScoresHaveTheShapesOfBothApis) {
             R"({"token":"d","logprob":-9999.0,"bytes":[100]}]}],"refusal":null})");
 }
 
+TEST(Generation, TokensThatAreNoTextAreToldByTheirBytes) {
+  TokenScore score;
+  score.bytes = "\xe2\x96";
+  score.scored = true;
+  score.top = {{7, -0.25f, "\xe2\x96"}, {8, -1.0f, "\xff"}};
+  const Json json = CompletionScores({}, {score}, 0);
+  EXPECT_EQ(json["tokens"][0], "bytes:\\xe2\\x96");
+  EXPECT_EQ(json["top_logprobs"][0].size(), 2u);
+  EXPECT_EQ(json["top_logprobs"][0]["bytes:\\xff"], -1.0);
+}
+
 TEST(Sessions, TheLeastRecentlyUsedGo) {
   Sessions sessions;
   sessions.Touch({0, "a"}, 10);

@@ -296,7 +296,7 @@ void ReadGenerate(Fields* fields, const AskLimits& limits, Refusal* refusal, Ask
     }
     bool raw = false;
     fields->Flag("raw", &raw);
-    if (raw) prompt.form = ENGINE_TEXT_PLAIN;
+    prompt.form = raw || !limits.has_chat ? ENGINE_TEXT_PLAIN : ENGINE_TEXT_TURN;
   }
   ask->prompts.push_back(std::move(prompt));
 }

@@ -19,6 +19,7 @@ struct Refusal {
   int status = 0;  // of HTTP; 0: none
   std::string message;
   std::string param;       // the field, where it is one's fault
+  std::string allow;       // of 405: the methods that would do
   double retry_after = 0;  // seconds; 0: not told
   bool retry = false;      // whether the same request may do better later
 
@@ -67,6 +68,7 @@ struct AskLimits {
   uint32_t max_answers = 8, max_prompts = 64;
   int64_t vocab = 0, context = 0;
   double temperature = 1;
+  bool has_chat = true;
   bool template_has_tools = false;  // else tools are described in a system message
 };
 

@@ -250,14 +250,14 @@ void Connection::CheckTime(uint64_t now) {
       Refuse(Refused(408, "the request did not come whole within " +
                               std::to_string(limits_.read_ns / 1'000'000) + " ms"));
     }
-  } else if (now > read_since_ + limits_.idle_ns) {
-    Close();
+  } else if (now > read_since_ + (serial_ == 0 ? limits_.read_ns : limits_.idle_ns)) {
+    Close();  // of a first request, a handshake counts
   }
 }
 
-void Connection::CloseWhenIdle() {
+void Connection::CloseWhenIdle(uint64_t now, uint64_t idle_ns) {
   keep_alive_ = false;
-  if (!under_way_ && !reader_.begun() && !write_busy_) Close();
+  if (!under_way_ && !reader_.begun() && !write_busy_ && now >= read_since_ + idle_ns) Close();
 }
 
 void Connection::Close() {

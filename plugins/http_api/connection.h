@@ -60,8 +60,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Start();
   // Closes what is overdue; called now and then.
   void CheckTime(uint64_t now);
-  // Closes it when nothing is under way; else it closes after its answer.
-  void CloseWhenIdle();
+  // Closes it when nothing is under way and nothing came for `idle_ns`; else it closes after its
+  // answer.
+  void CloseWhenIdle(uint64_t now, uint64_t idle_ns);
   void Close();
   // Of its request under way; the handler's own.
   uint64_t job = 0;

@@ -18,6 +18,26 @@ Json Bytes(const std::string& bytes) {
   return list;
 }
 
+// A token's text; of one that is no UTF-8 by itself its bytes, as OpenAI tells them.
+std::string TokenText(const std::string& bytes) {
+  bool valid = true;
+  // A lone surrogate, or what is longer than it need be, is caught by the same strict reader that
+  // clients have.
+  try {
+    Json(bytes).dump();
+  } catch (const Json::exception&) {
+    valid = false;
+  }
+  if (valid) return bytes;
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "bytes:";
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    text += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  return text;
+}
+
 // JSON has no infinity: a token that cannot come is told as very unlikely.
 double Finite(float logprob) { return std::isfinite(logprob) ? logprob : -9999.0; }
 
@@ -56,6 +76,7 @@ void Exchange::Refuse(const Refusal& r) {
     headers.emplace_back("X-Should-Retry", "false");
   }
   if (r.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (!r.allow.empty()) headers.emplace_back("Allow", r.allow);
   Reply(r.status, ToJson(r), headers);
 }
 
@@ -64,10 +85,11 @@ Json ChatScores(const std::vector<TokenScore>& scores) {
   for (const TokenScore& s : scores) {
     Json top = Json::array();
     for (const auto& t : s.top) {
-      top.push_back(
-          {{"token", t.bytes}, {"logprob", Finite(t.logprob)}, {"bytes", Bytes(t.bytes)}});
+      top.push_back({{"token", TokenText(t.bytes)},
+                     {"logprob", Finite(t.logprob)},
+                     {"bytes", Bytes(t.bytes)}});
     }
-    content.push_back({{"token", s.bytes},
+    content.push_back({{"token", TokenText(s.bytes)},
                        {"logprob", Finite(s.logprob)},
                        {"bytes", Bytes(s.bytes)},
                        {"top_logprobs", std::move(top)}});
@@ -80,7 +102,7 @@ Json CompletionScores(const std::vector<TokenScore>& prompt, const std::vector<T
   Json tokens = Json::array(), logprobs = Json::array(), tops = Json::array(),
        offsets = Json::array();
   const auto add = [&](const TokenScore& s) {
-    tokens.push_back(s.bytes);
+    tokens.push_back(TokenText(s.bytes));
     offsets.push_back(offset);
     offset += CodePoints(s.bytes);
     if (!s.scored) {
@@ -90,7 +112,7 @@ Json CompletionScores(const std::vector<TokenScore>& prompt, const std::vector<T
     }
     logprobs.push_back(Finite(s.logprob));
     Json top = Json::object();
-    for (const auto& t : s.top) top[t.bytes] = Finite(t.logprob);
+    for (const auto& t : s.top) top[TokenText(t.bytes)] = Finite(t.logprob);
     tops.push_back(std::move(top));
   };
   for (const TokenScore& s : prompt) add(s);

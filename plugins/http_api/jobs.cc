@@ -26,6 +26,7 @@ AskLimits Server::Limits() const {
   limits.max_prompts = options_.max_prompts;
   limits.vocab = facts_.vocab;
   limits.context = facts_.context;
+  limits.has_chat = facts_.has_chat;
   limits.template_has_tools = facts_.template_has_tools;
   return limits;
 }
@@ -143,7 +144,7 @@ void Server::Generate(Incoming& in, Style style) {
   const std::string salt = Salt(in.key, ask.salt);
   if (!ask.session.empty()) {
     for (const SessionId& id : sessions_.Touch({in.key, ask.session}, in.arrived_ns)) {
-      DropSession(id, nullptr);
+      DropSession(id);
     }
   }
   // Prompts go with their submissions; here they are needed only where they are told back.

@@ -15,6 +15,9 @@ namespace {
 
 // Of texts that are only looked at; prompts have four or five.
 constexpr size_t kBytesPerToken = 32;
+// How often, and after what time, a session that was used just now is looked for.
+constexpr int kSessionTries = 20;
+constexpr uint64_t kSessionWaitNs = 40'000'000;
 
 std::string_view Trimmed(std::string_view text) {
   while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
@@ -308,53 +311,53 @@ void Server::ApplyTemplate(Incoming& in) {
   });
 }
 
-void Server::GetSession(Incoming& in) {
+void Server::GetSession(Incoming& in) { AskSession(in, false); }
+void Server::DeleteSession(Incoming& in) { AskSession(in, true); }
+
+void Server::AskSession(Incoming& in, bool drop) {
   if (!IsSessionName(in.rest)) {
     return in.exchange->Refuse(
-        Refused(400, "a session's name is 1 to 128 letters, digits, '.', '_' or '-'"));
+        Refused(400,
+                "a session's name is 1 to 128 letters, digits, '.', '_' or '-', and not only "
+                "dots"));
   }
-  const std::string name = in.rest, salt = Salt(in.key, "");
-  OnWorkerReply(in, [name, salt](engine_model* m, Json* out, Refusal* refused) {
-    uint64_t tokens = 0;
-    const Status status = CountSession(m, name, salt, false, &tokens);
-    if (!status.ok()) {
-      *refused = FromStatus(status.code(), status.message(), 0);
-    } else if (tokens == 0) {
-      *refused = Refused(404, "there is no session of that name");
-    } else {
-      *out = {{"id", name}, {"object", "session"}, {"tokens", tokens}};
-    }
-  });
+  AskSession({in.key, in.rest}, drop, in.exchange, kSessionTries);
 }
 
-void Server::DeleteSession(Incoming& in) {
-  if (!IsSessionName(in.rest)) {
-    return in.exchange->Refuse(
-        Refused(400, "a session's name is 1 to 128 letters, digits, '.', '_' or '-'"));
+void Server::AskSession(const SessionId& id, bool drop, std::shared_ptr<Exchange> exchange,
+                        int tries) {
+  if (draining_.load()) {  // all of them go with the process
+    if (exchange != nullptr) exchange->Refuse(Draining());
+    return;
   }
-  sessions_.Forget({in.key, in.rest});
-  DropSession({in.key, in.rest}, in.exchange);
-}
-
-void Server::DropSession(const SessionId& id, std::shared_ptr<Exchange> exchange) {
-  if (draining_.load()) return;  // all of them go with the process
-  const std::string name = id.name, salt = Salt(id.key, "");
-  backend_->OnWorker([this, name, salt, exchange](engine_model* m) {
+  ++tasks_;
+  backend_->OnWorker([this, id, drop, exchange, tries](engine_model* m) {
     uint64_t tokens = 0;
-    Status status = CountSession(m, name, salt, true, &tokens);
-    if (exchange == nullptr) return;
+    const Status status = CountSession(m, id.name, Salt(id.key, ""), drop, &tokens);
     const int32_t code = status.code();
-    const std::string message(status.message());
-    loop_->Post([exchange, name, tokens, code, message] {
-      if (code == ENGINE_FAILED_PRECONDITION) {
-        return exchange->Refuse(Refused(409, "the session is in use: " + message));
-      }
-      if (code != ENGINE_OK) return exchange->Refuse(FromStatus(code, message, 0));
-      if (tokens == 0) {
-        return exchange->Refuse(Refused(404, "there is no session of that name"));
-      }
-      exchange->Reply(200, {{"id", name}, {"object", "session"}, {"deleted", true}});
-    });
+    loop_->Post(
+        [this, id, drop, exchange, tries, tokens, code, message = std::string(status.message())] {
+          --tasks_;
+          const bool busy = code == ENGINE_FAILED_PRECONDITION;
+          if (tries > 0 && (busy || (code == ENGINE_OK && tokens == 0 && sessions_.Has(id)))) {
+            return Later(kSessionWaitNs, [this, id, drop, exchange, tries] {
+              AskSession(id, drop, exchange, tries - 1);
+            });
+          }
+          if (drop && !busy) sessions_.Forget(id);
+          if (exchange == nullptr) return;
+          if (busy) return exchange->Refuse(Refused(409, "the session is in use: " + message));
+          if (code != ENGINE_OK) return exchange->Refuse(FromStatus(code, message, 0));
+          if (tokens == 0)
+            return exchange->Refuse(Refused(404, "there is no session of that name"));
+          Json body = {{"id", id.name}, {"object", "session"}};
+          if (drop) {
+            body["deleted"] = true;
+          } else {
+            body["tokens"] = tokens;
+          }
+          exchange->Reply(200, body);
+        });
   });
 }
 

@@ -6,6 +6,12 @@
 #include "engine/util.hpp"
 
 namespace engine::http_api {
+namespace {
+
+// Whoever has just connected to a server that drains is told so.
+constexpr uint64_t kDrainIdleNs = 1'000'000'000;
+
+}  // namespace
 
 Server::Server(Loop* loop, Backend* backend, const ServerOptions& options, Keys keys,
                ModelFacts facts)
@@ -106,6 +112,7 @@ Server::Judged Server::Judge(const HttpRequest& head) {
                          ? Refused(404, "there is nothing here; /openapi.json tells what there is")
                          : Refused(405, "this path takes " + judged.allowed + ", not " +
                                             head.method.substr(0, 32));
+    if (!judged.allowed.empty()) judged.refusal.allow = judged.allowed + ", OPTIONS";
     return judged;
   }
   if (method != "GET" && !OriginFits(head)) {
@@ -153,9 +160,6 @@ void Server::OnRequest(const std::shared_ptr<Connection>& from, HttpRequest requ
     const char* scheme = request.path == "/" ? "Basic realm=\"engine\"" : "Bearer";
     return exchange->Reply(401, ToJson(judged.refusal), {{"WWW-Authenticate", scheme}});
   }
-  if (judged.refusal.status == 405) {
-    return exchange->Reply(405, ToJson(judged.refusal), {{"Allow", judged.allowed + ", OPTIONS"}});
-  }
   if (judged.refusal.set()) return exchange->Refuse(judged.refusal);
   Incoming in{from, request, std::move(exchange), judged.key, {}, NowNs()};
   const std::string_view path = judged.route->path;
@@ -183,11 +187,20 @@ void Server::OnStatus(const Connection& from, int status) {
 }
 
 void Server::Tick(uint64_t now) {
+  for (size_t count = later_.size(); count != 0; --count) {
+    auto [due, body] = std::move(later_.front());
+    later_.pop_front();
+    if (now >= due) {
+      body();
+    } else {
+      later_.emplace_back(due, std::move(body));
+    }
+  }
   // Whoever is closed leaves the set.
   const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
   for (const auto& connection : all) {
     connection->CheckTime(now);
-    if (draining_.load()) connection->CloseWhenIdle();
+    if (draining_.load()) connection->CloseWhenIdle(now, kDrainIdleNs);
   }
   if (options_.ping_ns != 0) {
     // A ping may be what cuts a slow reader, whose job then leaves.
@@ -199,9 +212,12 @@ void Server::Tick(uint64_t now) {
     }
   }
   if (options_.session_ns != 0 && now > options_.session_ns) {
-    for (const SessionId& id : sessions_.Expire(now - options_.session_ns))
-      DropSession(id, nullptr);
+    for (const SessionId& id : sessions_.Expire(now - options_.session_ns)) DropSession(id);
   }
+}
+
+void Server::Later(uint64_t after_ns, std::function<void()> body) {
+  later_.emplace_back(NowNs() + after_ns, std::move(body));
 }
 
 void Server::EndAll() {
@@ -213,7 +229,7 @@ void Server::EndAll() {
     End(job, "shutdown");
   }
   const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
-  for (const auto& connection : all) connection->CloseWhenIdle();
+  for (const auto& connection : all) connection->CloseWhenIdle(NowNs(), 0);
 }
 
 }  // namespace engine::http_api

@@ -126,6 +126,7 @@ class Server : public Handler {
   };
   Judged Judge(const HttpRequest& head);
   void Begin(Connection* from, const HttpRequest& head);
+  void Later(uint64_t after_ns, std::function<void()> body);
   bool OriginFits(const HttpRequest& head) const;
 
   // routes.cc
@@ -146,7 +147,11 @@ class Server : public Handler {
   void GetSession(Incoming& in);
   void DeleteSession(Incoming& in);
   bool ReadBody(Incoming& in, Json* body);
-  void DropSession(const SessionId& id, std::shared_ptr<Exchange> exchange);
+  void AskSession(Incoming& in, bool drop);
+  // Looks at a session, or forgets it. One that was used just now is waited for a little: the
+  // engine puts it away in the step after the answer.
+  void AskSession(const SessionId& id, bool drop, std::shared_ptr<Exchange> exchange, int tries);
+  void DropSession(const SessionId& id) { AskSession(id, true, nullptr, 0); }
   Json ModelJson(const std::string& name, const std::string& parent) const;
   void OnWorkerReply(Incoming& in,
                      std::function<void(engine_model*, Json* body, Refusal* refusal)> work);
@@ -178,7 +183,8 @@ class Server : public Handler {
   uint32_t tasks_ = 0;                                       // on their way to a worker and back
   uint64_t reserved_ = 0;  // bytes of bodies that are on their way
   uint64_t next_request_ = 1;
-  std::map<int, uint32_t> by_key_;  // requests under way
+  std::deque<std::pair<uint64_t, std::function<void()>>> later_;  // when, and what
+  std::map<int, uint32_t> by_key_;                                // requests under way
   uint64_t next_group_ = 1, next_job_ = 1;
   uint64_t moved_ns_ = 0;          // when a token last came, or work began
   std::deque<uint64_t> ended_ns_;  // of late, for the rate

@@ -41,6 +41,7 @@ class Sessions {
     places_[id] = std::prev(order_.end());
     return places_.size() > kMost ? Take(1) : std::vector<SessionId>();
   }
+  bool Has(const SessionId& id) const { return places_.count(id) != 0; }
   void Forget(const SessionId& id) {
     const auto at = places_.find(id);
     if (at == places_.end()) return;

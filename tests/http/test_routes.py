@@ -166,10 +166,11 @@ class RoutesTest(unittest.TestCase):
                                       ("DELETE", "/v1/models", "GET, HEAD, OPTIONS"),
                                       ("BREW", "/v1/models", "GET, HEAD, OPTIONS")):
             with self.subTest(method + path):
-                answer = self.server.ask(method, path)
-                self.assertEqual(answer.status, 405)
-                self.assertEqual(answer.headers["Allow"], allowed)
-                self.assertIn(method, answer.error)
+                for body in (None, {"a": 1}):
+                    answer = self.server.ask(method, path, body)
+                    self.assertEqual(answer.status, 405)
+                    self.assertEqual(answer.headers["Allow"], allowed)
+                    self.assertIn(method, answer.error)
 
     def test_head_has_the_length_and_no_body(self):
         with Raw(self.server) as raw:
