@@ -7,7 +7,7 @@ set -euo pipefail
 build=$1
 imports=$(cd "$(dirname "$0")/../abi" && pwd)/stable_imports.txt
 declare -A tiers=([text]=NONE [kv_cache]=STABLE [int8]=STABLE [lora]=STABLE [checkpoint]=STABLE [batcher]=NONE [speculate]=NONE [traffic]=NONE
-                  [trainer]=STABLE [trainable]=STABLE [precision]=STABLE [data]=NONE)
+                  [trainer]=STABLE [trainable]=STABLE [precision]=STABLE [data]=NONE [guided]=NONE [http_api]=NONE)
 failures=0
 complain() { echo "FAILED: $*" >&2; failures=$((failures + 1)); }
 
