@@ -11,14 +11,6 @@ namespace {
 using testing::HasSubstr;
 using testing::SizeIs;
 
-Limits Small() {
-  Limits limits;
-  limits.max_batch = 4;
-  limits.max_step_tokens = 16;
-  limits.max_queue = 1000;
-  return limits;
-}
-
 Prompt Numbers(int from, size_t count, uint32_t max_tokens) {
   Prompt p;
   for (size_t i = 0; i < count; ++i) p.ids.push_back(1 + (from + static_cast<int>(i)) % 60);

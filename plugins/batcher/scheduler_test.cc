@@ -12,14 +12,6 @@ namespace {
 using testing::HasSubstr;
 using testing::SizeIs;
 
-Limits Small() {
-  Limits limits;
-  limits.max_batch = 4;
-  limits.max_step_tokens = 16;
-  limits.max_queue = 1000;
-  return limits;
-}
-
 TEST(Batcher, AnswersAreThoseOfServingAlone) {
   World world(Small());
   for (uint64_t g = 0; g < 12; ++g) world.Send(g, 3 + g * 5, 10 + static_cast<uint32_t>(g));

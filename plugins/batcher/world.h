@@ -59,6 +59,15 @@ struct Answered {
   bool indexes = true;  // tokens came in order
 };
 
+// Limits that a few requests reach.
+inline Limits Small() {
+  Limits limits;
+  limits.max_batch = 4;
+  limits.max_step_tokens = 16;
+  limits.max_queue = 1000;
+  return limits;
+}
+
 class World : public Listener {
  public:
   explicit World(const Limits& limits, uint32_t pages = 1000, uint32_t page_tokens = 4)

@@ -1,7 +1,7 @@
 // Everything that is no request for text: health, models, tokens, sessions, the page.
 #include <algorithm>
 
-#include "engine/ext/kv.h"
+#include "engine/kv_pool.hpp"
 #include "engine/transform.hpp"
 #include "engine/util.hpp"
 #include "fields.h"
@@ -25,25 +25,11 @@ std::string_view Trimmed(std::string_view text) {
   return text;
 }
 
-// The pool behind the model's KV stores; null: it keeps none.
-const engine_kv_pool* Pool(engine_model* m) {
-  const engine_model_host* api = ThisHost().model;
-  for (uint32_t i = 0, count = api->site_count(m); i < count; ++i) {
-    engine_site_info info = Sized<engine_site_info>();
-    const Status status(api->site(m, i, &info));
-    if (!status.ok() || info.kind != ENGINE_SITE_KV_STORE) continue;
-    const engine_site_impl* impl = api->site_impl(m, i);
-    if (impl->extension == nullptr) continue;
-    return static_cast<const engine_kv_pool*>(impl->extension(impl->self, ENGINE_EXT_KV_POOL));
-  }
-  return nullptr;
-}
-
 // How many tokens a session holds, over all adapters; `drop`: it goes.
 Status CountSession(engine_model* m, const std::string& name, const std::string& salt, bool drop,
                     uint64_t* tokens) {
   *tokens = 0;
-  const engine_kv_pool* pool = Pool(m);
+  const engine_kv_pool* pool = KvPoolOf(m);
   if (pool == nullptr) return Status();
   engine_model_info info = Sized<engine_model_info>();
   ThisHost().model->info(m, &info);

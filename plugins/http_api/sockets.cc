@@ -8,6 +8,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <chrono>
+#include <type_traits>
+#include <utility>
 
 #include "engine/host.hpp"
 
@@ -22,44 +24,20 @@ namespace {
 // What the kernel keeps of an answer beyond what we count.
 constexpr int kSendBuffer = 128 << 10;
 
-class PlainSocket : public Socket {
+// Over TCP itself, or over TLS on it. One operation of a kind at a time, which is all that
+// Connection asks for.
+template <typename Stream>
+class StreamSocket : public Socket {
  public:
-  explicit PlainSocket(tcp::socket socket) : socket_(std::move(socket)) {}
-  void Start(std::function<void(bool)> done) override { done(true); }
-  void Read(char* to, size_t size, std::function<void(size_t, bool)> done) override {
-    socket_.async_read_some(
-        asio::buffer(to, size),
-        [done = std::move(done)](const ErrorCode& ec, size_t got) { done(got, !ec); });
-  }
-  void Write(std::string_view bytes, std::function<void(bool)> done) override {
-    asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()),
-                      [done = std::move(done)](const ErrorCode& ec, size_t) { done(!ec); });
-  }
-  void Post(std::function<void()> body) override {
-    asio::post(socket_.get_executor(), std::move(body));
-  }
-  void ShutDownWrite() override {
-    ErrorCode ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
-  }
-  void Close() override {
-    ErrorCode ignored;
-    socket_.shutdown(tcp::socket::shutdown_both, ignored);
-    socket_.close(ignored);
-  }
-
- private:
-  tcp::socket socket_;
-};
-
-// One operation of a kind at a time, which is all that Connection asks for.
-class TlsSocket : public Socket {
- public:
-  TlsSocket(tcp::socket socket, asio::ssl::context* context)
-      : stream_(std::move(socket), *context) {}
+  template <typename... Parts>
+  explicit StreamSocket(Parts&&... parts) : stream_(std::forward<Parts>(parts)...) {}
   void Start(std::function<void(bool)> done) override {
-    stream_.async_handshake(asio::ssl::stream_base::server,
-                            [done = std::move(done)](const ErrorCode& ec) { done(!ec); });
+    if constexpr (std::is_same_v<Stream, tcp::socket>) {
+      done(true);
+    } else {
+      stream_.async_handshake(asio::ssl::stream_base::server,
+                              [done = std::move(done)](const ErrorCode& ec) { done(!ec); });
+    }
   }
   void Read(char* to, size_t size, std::function<void(size_t, bool)> done) override {
     stream_.async_read_some(
@@ -84,8 +62,10 @@ class TlsSocket : public Socket {
   }
 
  private:
-  asio::ssl::stream<tcp::socket> stream_;
+  Stream stream_;
 };
+using PlainSocket = StreamSocket<tcp::socket>;
+using TlsSocket = StreamSocket<asio::ssl::stream<tcp::socket>>;
 
 }  // namespace
 
@@ -114,7 +94,7 @@ struct Loop::Impl {
       socket.set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
       std::unique_ptr<Socket> made;
       if (tls != nullptr) {
-        made = std::make_unique<TlsSocket>(std::move(socket), tls.get());
+        made = std::make_unique<TlsSocket>(std::move(socket), *tls);
       } else {
         made = std::make_unique<PlainSocket>(std::move(socket));
       }

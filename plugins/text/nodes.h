@@ -118,7 +118,6 @@ struct SerialBatcher : Node {
   Status EmitToken(Call& call, const Sequence& answer, const SampledRow& row, uint32_t finish,
                    const Status& why);
   bool Stops(Call& call, const Sequence& answer, int32_t id) const;
-  const engine_kv_pool* Pool(Call& call) const;
   std::mutex mutex_;  // guards all below: the batcher that it stands in for is entered by two
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::unique_ptr<Sequence> current_;

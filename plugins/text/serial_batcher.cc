@@ -4,27 +4,12 @@
 #include <cmath>
 
 #include "engine/ext/model.h"
+#include "engine/kv_pool.hpp"
 #include "engine/util.hpp"
 #include "nodes.h"
 #include "payloads.h"
 
 namespace engine::text {
-
-// The pool behind the model's KV stores: it is the same for all of them.
-const engine_kv_pool* SerialBatcher::Pool(Call& call) const {
-  const engine_model_host* api = ThisHost().model;
-  engine_model* m = model.Get(call);
-  const uint32_t count = api->site_count(m);
-  for (uint32_t i = 0; i < count; ++i) {
-    engine_site_info info = Sized<engine_site_info>();
-    const Status status(api->site(m, i, &info));
-    if (!status.ok() || info.kind != ENGINE_SITE_KV_STORE) continue;
-    const engine_site_impl* impl = api->site_impl(m, i);
-    if (impl->extension == nullptr) continue;
-    return static_cast<const engine_kv_pool*>(impl->extension(impl->self, ENGINE_EXT_KV_POOL));
-  }
-  return nullptr;
-}
 
 Status SerialBatcher::EmitToken(Call& call, const Sequence& a, const SampledRow& row,
                                 uint32_t finish, const Status& why) {
@@ -85,7 +70,7 @@ Status SerialBatcher::Start(Call& call) {
   current_ = std::move(waiting_.front());
   waiting_.pop_front();
   // Resolved for each sequence: the model may have been replaced since the last one.
-  pool_ = Pool(call);
+  pool_ = KvPoolOf(model.Get(call));
   if (current_->request != nullptr) {
     const Status found(ThisHost().model->adapter_find(model.Get(call), current_->request->adapter,
                                                       &current_->adapter));
