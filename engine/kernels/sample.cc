@@ -45,11 +45,25 @@ int64_t Draw(const std::vector<Candidate>& kept, size_t count, double draw) {
   return kept[0].second;  // by rounding alone; the last may be one that is forbidden
 }
 
+double Mass(const std::vector<Candidate>& kept) {
+  double mass = 0;
+  for (const Candidate& c : kept) mass += static_cast<double>(c.first);
+  return mass;
+}
+
+// How many of the candidates, the first one at least, add up to that mass; *sum is what they do.
+size_t Nucleus(const std::vector<Candidate>& kept, double mass, double* sum) {
+  size_t n = 0;
+  *sum = 0;
+  while (n < kept.size() && (n == 0 || *sum < mass)) *sum += static_cast<double>(kept[n++].first);
+  return n;
+}
+
 // Of candidates, the most typical ones: those whose surprise is nearest to the entropy of all of
 // them, the fewest whose probabilities add up to `share`. Sorted by likelihood.
 void MostTypical(double share, std::vector<Candidate>* kept) {
-  double total = 0, entropy = 0;
-  for (const Candidate& c : *kept) total += static_cast<double>(c.first);
+  const double total = Mass(*kept);
+  double entropy = 0;
   for (const Candidate& c : *kept) {
     const double p = static_cast<double>(c.first) / total;
     if (p > 0) entropy -= p * std::log(p);
@@ -149,15 +163,8 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
       if (kept.empty()) return best;
     }
     if (how.typical_p < 1) MostTypical(how.typical_p, &kept);
-    double mass = 0, sum = 0;
-    for (const Candidate& c : kept) mass += static_cast<double>(c.first);
-    size_t n = kept.size();
-    if (how.top_p < 1) {
-      n = 0;
-      while (n < kept.size() && (n == 0 || sum < how.top_p * mass)) {
-        sum += static_cast<double>(kept[n++].first);
-      }
-    }
+    double sum = 0;
+    const size_t n = how.top_p < 1 ? Nucleus(kept, how.top_p * Mass(kept), &sum) : kept.size();
     return Draw(kept, how.typical_p < 1 ? likely_enough(kept, n) : n, how.draw);
   }
   if (some || how.top_p < 1) {
@@ -165,18 +172,11 @@ int64_t SampleRow(const float* logits, int64_t vocab, const Sampling& how, Sampl
     for (int64_t count = some ? how.top_k : std::min<int64_t>(256, vocab);; count *= 8) {
       count = std::min(count, vocab);
       Likeliest(w, vocab, count, &scratch->kept);
-      double mass = total;
-      if (some) {
-        mass = 0;
-        for (const Candidate& c : scratch->kept) mass += static_cast<double>(c.first);
-      }
+      const double mass = some ? Mass(scratch->kept) : total;
       size_t n = scratch->kept.size();
       if (how.top_p < 1) {
         double sum = 0;
-        n = 0;
-        while (n < scratch->kept.size() && (n == 0 || sum < how.top_p * mass)) {
-          sum += static_cast<double>(scratch->kept[n++].first);
-        }
+        n = Nucleus(scratch->kept, how.top_p * mass, &sum);
         if (!some && sum < how.top_p * mass && count < vocab) continue;
       }
       return Draw(scratch->kept, likely_enough(scratch->kept, n), how.draw);

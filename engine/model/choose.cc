@@ -38,9 +38,11 @@ struct Context {
   int32_t At(uint64_t i) const { return i < history_count ? history[i] : fed[i - history_count]; }
 };
 
+bool Repeats(const engine_sampling& s) {
+  return s.repetition_penalty != 0 && s.repetition_penalty != 1;
+}
 bool HasPenalties(const engine_sampling& s) {
-  return (s.repetition_penalty != 0 && s.repetition_penalty != 1) || s.presence_penalty != 0 ||
-         s.frequency_penalty != 0;
+  return Repeats(s) || s.presence_penalty != 0 || s.frequency_penalty != 0;
 }
 
 bool NeedsContext(const engine_sampling& s) {
@@ -86,7 +88,7 @@ void Penalize(const engine_sampling& how, const Context& at, int64_t vocab, Scra
     count |= kSeen;
     if (i >= at.prompt_count && (count & ~kSeen) < kSeen - 1) ++count;
   }
-  const bool repeats = how.repetition_penalty != 0 && how.repetition_penalty != 1;
+  const bool repeats = Repeats(how);
   const auto repetition = static_cast<float>(how.repetition_penalty);
   for (const auto& [id, count] : times) {
     float& x = row[id];

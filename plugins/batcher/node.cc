@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/kv_pool.hpp"
 #include "engine/util.hpp"
 
 namespace engine::batcher {
@@ -145,21 +146,10 @@ void Batcher::Use(Call& call) {
   const engine_model* m = model.Get(call);
   engine_model_info info = Sized<engine_model_info>();
   api->info(m, &info);
-  const uint32_t count = api->site_count(m);
-  // Where the last look found a KV store is where the next one is, if it is the same model.
-  const uint32_t first = m == looked_at_ ? kv_site_ : 0;
   ModelView view;
-  kv_site_ = count;
-  for (uint32_t i = first; i < count; ++i) {
-    engine_site_info site = Sized<engine_site_info>();
-    const Status status(api->site(m, i, &site));
-    if (!status.ok() || site.kind != ENGINE_SITE_KV_STORE) continue;
-    const engine_site_impl* impl = api->site_impl(m, i);
-    if (impl->extension == nullptr) continue;
-    view.pool = static_cast<const engine_kv_pool*>(impl->extension(impl->self, ENGINE_EXT_KV_POOL));
-    kv_site_ = i;
-    if (view.pool != nullptr) break;
-  }
+  // Where the last look found a KV store is where the next one is, if it is the same model.
+  if (m != looked_at_) kv_site_ = 0;
+  view.pool = KvPoolOf(m, &kv_site_);
   looked_at_ = m;
   view.identity = m;
   view.context = static_cast<uint64_t>(info.context);

@@ -160,7 +160,8 @@ struct Fixture {
     info.model = "m";
     info.fingerprint = "fp";
     info.created = 9;
-    generation = std::make_unique<Generation>(std::move(ask), info, recorder);
+    generation =
+        std::make_unique<Generation>(std::make_shared<const Ask>(std::move(ask)), info, recorder);
   }
   void Add(Piece piece, size_t prompt = 0) {
     generation->OnPiece(prompt, std::move(piece), &wanted);

@@ -18,10 +18,11 @@ namespace engine::http_api {
 struct Refusal {
   int status = 0;  // of HTTP; 0: none
   std::string message;
-  std::string param;       // the field, where it is one's fault
-  std::string allow;       // of 405: the methods that would do
-  double retry_after = 0;  // seconds; 0: not told
-  bool retry = false;      // whether the same request may do better later
+  std::string param;                 // the field, where it is one's fault
+  const char* challenge = "Bearer";  // of 401: how a key may be brought
+  std::string allow;                 // of 405: the methods that would do
+  double retry_after = 0;            // seconds; 0: not told
+  bool retry = false;                // whether the same request may do better later
 
   bool set() const { return status != 0; }
 };

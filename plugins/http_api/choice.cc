@@ -40,7 +40,7 @@ bool Choice::Add(Piece piece, const Ask& ask, Delta* delta) {
     const bool said = piece.id >= 0 && piece.finish != ENGINE_FINISH_STOP;
     if (piece.id >= 0) ++tokens_;
     if (said && ask.return_ids) ids_.push_back(piece.id);
-    if (said && piece.scored) {
+    if (said && piece.score.scored) {
       piece.score.offset = before;
       scores_.push_back(std::move(piece.score));
     }

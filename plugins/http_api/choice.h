@@ -39,9 +39,8 @@ struct Piece {
   int32_t code = 0;
   std::string error;
   uint64_t retry_after_us = 0;
-  engine_usage usage = {};  // with a finish
-  bool scored = false;
-  TokenScore score;                // with `scored`
+  engine_usage usage = {};         // with a finish
+  TokenScore score;                // where it was asked for
   std::vector<TokenScore> prompt;  // with the first, where it was asked for
   uint64_t made_ns = 0;
 };

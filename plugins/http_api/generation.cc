@@ -52,15 +52,6 @@ const char* ObjectName(Style style, bool stream) {
   }
 }
 
-Json CallJson(const ToolCall& call, const std::string& id, size_t index, bool stream) {
-  Json json;
-  if (stream) json["index"] = index;
-  json["id"] = id;
-  json["type"] = "function";
-  json["function"] = {{"name", call.name}, {"arguments", call.arguments}};
-  return json;
-}
-
 }  // namespace
 
 void Exchange::Refuse(const Refusal& r) {
@@ -75,7 +66,7 @@ void Exchange::Refuse(const Refusal& r) {
   if (!r.retry && (r.status >= 500 || r.status == 408 || r.status == 409 || r.status == 429)) {
     headers.emplace_back("X-Should-Retry", "false");
   }
-  if (r.status == 401) headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (r.status == 401) headers.emplace_back("WWW-Authenticate", r.challenge);
   if (!r.allow.empty()) headers.emplace_back("Allow", r.allow);
   Reply(r.status, ToJson(r), headers);
 }
@@ -123,18 +114,40 @@ Json CompletionScores(const std::vector<TokenScore>& prompt, const std::vector<T
           {"text_offset", std::move(offsets)}};
 }
 
-Generation::Generation(Ask ask, GenerationInfo info, std::shared_ptr<Exchange> exchange)
-    : ask_(std::move(ask)), info_(std::move(info)), exchange_(std::move(exchange)) {
+Generation::Generation(std::shared_ptr<const Ask> ask, GenerationInfo info,
+                       std::shared_ptr<Exchange> exchange)
+    : shared_(std::move(ask)),
+      ask_(*shared_),
+      info_(std::move(info)),
+      exchange_(std::move(exchange)) {
   slots_.resize(ask_.prompts.size() * ask_.n);
   prompt_scores_.resize(ask_.prompts.size());
   if (ask_.style == Style::kGenerate) {
     chunk_head_ = "{\"index\":";
     return;
   }
-  chunk_head_ =
-      "{\"id\":" + Quoted(info_.id) + ",\"object\":\"" + ObjectName(ask_.style, true) +
-      "\",\"created\":" + std::to_string(info_.created) + ",\"model\":" + Quoted(info_.model) +
-      ",\"system_fingerprint\":" + Quoted(info_.fingerprint) + ",\"choices\":[{\"index\":";
+  chunk_head_ = Line(Head(true));
+  chunk_head_.back() = ',';  // the object goes on
+  chunk_head_ += "\"choices\":[{\"index\":";
+}
+
+// What every answer, and every event of one, begins with.
+Json Generation::Head(bool stream) const {
+  return {{"id", info_.id},
+          {"object", ObjectName(ask_.style, stream)},
+          {"created", info_.created},
+          {"model", info_.model},
+          {"system_fingerprint", info_.fingerprint}};
+}
+
+// The call number `number` of a choice, as it is told in both forms.
+Json Generation::CallOf(const ToolCall& call, size_t index, size_t number) const {
+  Json json;
+  if (ask_.stream) json["index"] = number;
+  json["id"] = "call_" + info_.id + "_" + std::to_string(index) + "_" + std::to_string(number);
+  json["type"] = "function";
+  json["function"] = {{"name", call.name}, {"arguments", call.arguments}};
+  return json;
 }
 
 uint64_t Generation::generated() const {
@@ -236,9 +249,7 @@ bool Generation::Send(size_t index, Slot* slot, const Delta& delta) {
       }
       const size_t before = slot->choice.calls().size() - delta.calls.size();
       for (size_t i = 0; i < delta.calls.size(); ++i) {
-        const std::string id =
-            "call_" + info_.id + "_" + std::to_string(index) + "_" + std::to_string(before + i);
-        const Json call = CallJson(delta.calls[i], id, before + i, true);
+        const Json call = CallOf(delta.calls[i], index, before + i);
         SendChunk(index, ",\"delta\":{\"tool_calls\":" + Line(Json::array({call})) +
                              "},\"logprobs\":null,\"finish_reason\":null");
       }
@@ -296,9 +307,7 @@ Json Generation::ChoiceJson(size_t index) const {
         if (c.text().empty()) message["content"] = nullptr;
         Json calls = Json::array();
         for (size_t i = 0; i < c.calls().size(); ++i) {
-          const std::string id =
-              "call_" + info_.id + "_" + std::to_string(index) + "_" + std::to_string(i);
-          calls.push_back(CallJson(c.calls()[i], id, i, false));
+          calls.push_back(CallOf(c.calls()[i], index, i));
         }
         message["tool_calls"] = std::move(calls);
       }
@@ -331,11 +340,7 @@ void Generation::Finish() {
     if (ask_.style == Style::kGenerate) {
       exchange_->Event(Line({{"usage", Usage()}}));
     } else if (ask_.include_usage) {
-      Json last = {{"id", info_.id},
-                   {"object", ObjectName(ask_.style, true)},
-                   {"created", info_.created},
-                   {"model", info_.model},
-                   {"system_fingerprint", info_.fingerprint}};
+      Json last = Head(true);
       last["choices"] = Json::array();
       last["usage"] = Usage();
       exchange_->Event(Line(last));
@@ -344,11 +349,8 @@ void Generation::Finish() {
     exchange_->EndEvents();
     return;
   }
-  Json body = {{"id", info_.id},
-               {"object", ObjectName(ask_.style, false)},
-               {"created", info_.created},
-               {"model", info_.model},
-               {"system_fingerprint", info_.fingerprint}};
+  const Json usage = Usage();
+  Json body = Head(false);
   Json choices = Json::array();
   for (size_t i = 0; i < slots_.size(); ++i) choices.push_back(ChoiceJson(i));
   if (ask_.style == Style::kGenerate) {
@@ -357,14 +359,13 @@ void Generation::Finish() {
     if (!ask_.session.empty()) body["session"] = ask_.session;
   }
   body["choices"] = std::move(choices);
-  body["usage"] = Usage();
+  body["usage"] = usage;
   if (ask_.style == Style::kGenerate) {
     const auto seconds = [&](uint64_t at) {
       return at > info_.arrived_ns ? static_cast<double>(at - info_.arrived_ns) * 1e-9 : 0.0;
     };
     body["timings"] = {{"first_token_s", seconds(first_ns_)}, {"last_token_s", seconds(last_ns_)}};
   }
-  const Json usage = Usage();
   exchange_->Reply(200, "application/json", Line(body) + "\n",
                    {{"X-Cache-Tokens", Line(usage["prompt_tokens_details"]["cached_tokens"])}});
 }

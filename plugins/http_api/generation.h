@@ -24,7 +24,9 @@ struct GenerationInfo {
 
 class Generation {
  public:
-  Generation(Ask ask, GenerationInfo info, std::shared_ptr<Exchange> exchange);
+  // Of `ask`, prompts are read only for their number, their form, and where they are told back.
+  Generation(std::shared_ptr<const Ask> ask, GenerationInfo info,
+             std::shared_ptr<Exchange> exchange);
 
   struct Wanted {
     bool sent = false;                                // something went out
@@ -39,7 +41,6 @@ class Generation {
   void Fail(const Refusal& refusal);
 
   bool done() const { return done_; }
-  const Ask& ask() const { return ask_; }
   uint64_t arrived_ns() const { return info_.arrived_ns; }
   uint64_t first_ns() const { return first_ns_; }
   uint64_t last_ns() const { return last_ns_; }
@@ -56,12 +57,15 @@ class Generation {
   bool Send(size_t index, Slot* slot, const Delta& delta);  // whether anything went out
   void SendChunk(size_t index, const std::string& rest);
   void Finish();
+  Json Head(bool stream) const;
+  Json CallOf(const ToolCall& call, size_t index, size_t number) const;
   Json Usage() const;
   Json ChoiceJson(size_t index) const;
   std::string EchoText(size_t prompt) const;
   bool AllEnded() const;
 
-  const Ask ask_;
+  const std::shared_ptr<const Ask> shared_;
+  const Ask& ask_;
   const GenerationInfo info_;
   const std::shared_ptr<Exchange> exchange_;
   std::string chunk_head_;  // of every chunk, up to the choice's index

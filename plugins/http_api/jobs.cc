@@ -139,7 +139,6 @@ void Server::Generate(Incoming& in, Style style) {
   auto job = std::make_shared<Job>();
   job->number = number;
   job->key = in.key;
-  job->connection = in.from;
   job->said_ns = in.arrived_ns;
   const std::string salt = Salt(in.key, ask.salt);
   if (!ask.session.empty()) {
@@ -154,8 +153,8 @@ void Server::Generate(Incoming& in, Style style) {
     ask.prompts[i].form = prompts[i].form;
     if (ask.echo) ask.prompts[i].text = prompts[i].text;
   }
-  const auto shared = std::make_shared<const Ask>(ask);
-  job->generation = std::make_unique<Generation>(std::move(ask), std::move(info), in.exchange);
+  const auto shared = std::make_shared<const Ask>(std::move(ask));
+  job->generation = std::make_unique<Generation>(shared, std::move(info), in.exchange);
   if (jobs_.empty()) moved_ns_ = in.arrived_ns;
   jobs_[number] = job;
   ++by_key_[in.key];

@@ -223,22 +223,21 @@ void HttpApi::Submit(Submission s) {
 }
 
 void HttpApi::Abandon(uint64_t group) {
-  auto made = std::make_unique<Cancel>();
-  made->group = group;
-  Packet packet;
-  if (!Packet::Make<engine_cancel, Cancel>(std::move(made), &packet).ok()) return;
   {
     std::lock_guard lock(mutex_);
     wants_prompt_.erase(group);
   }
-  Push(cancel.index(), std::move(packet), group);
-  Wake();
+  SendCancel(group, ENGINE_CANCEL_ABANDON, 0);
 }
 
 void HttpApi::Enough(uint64_t group, uint32_t choice) {
+  SendCancel(group, ENGINE_CANCEL_ENOUGH, choice);
+}
+
+void HttpApi::SendCancel(uint64_t group, engine_cancel_how how, uint32_t choice) {
   auto made = std::make_unique<Cancel>();
   made->group = group;
-  made->how = ENGINE_CANCEL_ENOUGH;
+  made->how = how;
   made->choice = choice;
   Packet packet;
   if (!Packet::Make<engine_cancel, Cancel>(std::move(made), &packet).ok()) return;
@@ -272,7 +271,6 @@ Piece HttpApi::Copy(const engine_event& e, const engine_model* m) {
     if (token.usage != nullptr) piece.usage = Known(*token.usage);
   }
   if (token.scored != 0) {
-    piece.scored = true;
     piece.score =
         Score(m, token.id, token.logprob, token.top_ids, token.top_logprobs, token.top_count);
   }

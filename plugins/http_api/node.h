@@ -52,6 +52,7 @@ struct HttpApi : Node, Backend {
   void RunLoop();
   void Hand(Piece piece);
   void Wake();
+  void SendCancel(uint64_t group, engine_cancel_how how, uint32_t choice);
   void Push(uint32_t port, Packet packet, uint64_t group);
   void CheckPhase();
   void StopLoop();

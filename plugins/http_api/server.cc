@@ -104,6 +104,8 @@ Server::Judged Server::Judge(const HttpRequest& head) {
     if (judged.key < 0) {
       ++figures_.rejected["key"];
       judged.refusal = Refused(401, "a key is needed: send it as \"Authorization: Bearer KEY\"");
+      // A browser asks its user for one.
+      if (head.path == "/") judged.refusal.challenge = "Basic realm=\"engine\"";
       return judged;
     }
   }
@@ -156,10 +158,6 @@ void Server::OnRequest(const std::shared_ptr<Connection>& from, HttpRequest requ
     return exchange->Reply(204, "", "", headers);
   }
   if (judged.route != nullptr) from->route = judged.route->path;
-  if (judged.refusal.status == 401) {
-    const char* scheme = request.path == "/" ? "Basic realm=\"engine\"" : "Bearer";
-    return exchange->Reply(401, ToJson(judged.refusal), {{"WWW-Authenticate", scheme}});
-  }
   if (judged.refusal.set()) return exchange->Refuse(judged.refusal);
   Incoming in{from, request, std::move(exchange), judged.key, {}, NowNs()};
   const std::string_view path = judged.route->path;

@@ -75,7 +75,6 @@ class Server : public Handler {
   void SetDraining() { draining_.store(true); }
   // Answers what is left, and closes everything.
   void EndAll();
-  size_t open() const { return connections_.size(); }
   bool quiet() const { return jobs_.empty() && connections_.empty(); }
 
   Refusal OnHead(Connection* from, const HttpRequest& head, uint64_t body_bytes) override;
@@ -92,7 +91,6 @@ class Server : public Handler {
     int key = 0;
     std::unique_ptr<Generation> generation;
     std::vector<uint64_t> groups;
-    std::weak_ptr<Connection> connection;
     uint64_t said_ns = 0;  // when something was last sent
   };
   struct Group {
